@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+# The front door; CMake does the work. `make help` lists what there is.
+
+BUILD   := build
+PREFIX  ?= /usr/local
+JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
+# Ninja where there is one, but a folder once configured keeps its generator.
+GENERATOR = $(if $(wildcard $(BUILD)/CMakeCache.txt),,$(if $(shell command -v ninja 2>/dev/null),-G Ninja))
+
+.PHONY: all configure tests test demo bench format check-format install clean help
+all: configure ## configure and build the release: build/libseemalloc.so, build/libseemalloc.a, build/seemalloc
+	cmake --build $(BUILD) -j $(JOBS)
+
+configure:
+	@scripts/deps --check build
+	@cmake --preset release $(GENERATOR) >$(BUILD).log 2>&1 || { cat $(BUILD).log; rm -f $(BUILD).log; exit 1; }; rm -f $(BUILD).log
+
+demo: ## a compiler run under the allocator, then the story of the texts, then the statistics
+	@scripts/deps demo
+	@$(MAKE) --no-print-directory all
+	@scripts/demo
+
+tests: configure
+	cmake --build $(BUILD) -j $(JOBS) --target all tests
+
+test: ## build and run all tests
+	@scripts/deps test
+	@$(MAKE) --no-print-directory tests
+	ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j 2
+
+bench: all ## compare with other allocators
+	@if [ -x bench/run ]; then bench/run; else echo "there is no benchmark in this version"; exit 1; fi
+
+format: ## format all C and C++ sources
+	scripts/format
+
+check-format: ## fail if a source is not formatted
+	test/check-format
+
+install: all ## install below PREFIX (default /usr/local); DESTDIR is honoured
+	cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean: ## remove the build folder
+	rm -rf $(BUILD)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+# Compiler flags, in one place: what every target gets, and what the engine gets besides.
+
+set(CMAKE_C_STANDARD 17)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS ON)
+set(CMAKE_CXX_STANDARD 17)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+# NDEBUG is never set: a release differs from a debug build by SEEMALLOC_DEBUG alone, and tests may use assert.
+foreach(lang C CXX)
+    set(CMAKE_${lang}_FLAGS_RELEASE "-O2 -g")
+    set(CMAKE_${lang}_FLAGS_DEBUG "-O1 -g -fno-omit-frame-pointer")
+endforeach()
+
+# The compiler must neither drop a malloc that nobody reads nor turn our own malloc + memset into calloc.
+set(seemalloc_no_builtins -fno-builtin-malloc -fno-builtin-free -fno-builtin-calloc -fno-builtin-realloc)
+set(seemalloc_c_warnings -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla)
+set(seemalloc_cxx_warnings -Wall -Wextra -Wshadow -Wpointer-arith -Wvla)
+
+if(SEEMALLOC_SANITIZE)
+    add_compile_options(-fsanitize=${SEEMALLOC_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    add_link_options(-fsanitize=${SEEMALLOC_SANITIZE})
+endif()
+
+function(seemalloc_warnings target)
+    target_compile_options(${target} PRIVATE "$<$<COMPILE_LANGUAGE:C>:${seemalloc_c_warnings}>"
+                           "$<$<COMPILE_LANGUAGE:CXX>:${seemalloc_cxx_warnings}>")
+    if(SEEMALLOC_WERROR)
+        target_compile_options(${target} PRIVATE -Werror)
+    endif()
+endfunction()
+
+# The engine, however it is linked. Initial-exec TLS: one word, reachable before libc has initialised.
+function(seemalloc_engine_flags target)
+    seemalloc_warnings(${target})
+    target_compile_options(${target} PRIVATE -fPIC -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec
+                           -fno-strict-aliasing ${seemalloc_no_builtins})
+endfunction()
+
+# The library as users get it.
+function(seemalloc_library_flags target)
+    seemalloc_engine_flags(${target})
+    target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
+                               PRIVATE ${PROJECT_SOURCE_DIR}/src)
+    if(SEEMALLOC_DEBUG)
+        target_compile_definitions(${target} PRIVATE SEEMALLOC_DEBUG)
+    endif()
+endfunction()
+
+# The engine under prefixed names (seemalloc_malloc …) with all checkers, as objects to link a test with. The rest of the arguments: sources.
+function(seemalloc_engine_objects target)
+    add_library(${target} OBJECT EXCLUDE_FROM_ALL ${ARGN})
+    seemalloc_engine_flags(${target})
+    target_compile_definitions(${target} PUBLIC SEEMALLOC_PREFIX SEEMALLOC_DEBUG)
+    target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+endfunction()
