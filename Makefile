@@ -13,7 +13,8 @@ all: configure ## configure and build the release: build/libseemalloc.so, build/
 
 configure:
 	@scripts/deps --check build
-	@cmake --preset release $(GENERATOR) >$(BUILD).log 2>&1 || { cat $(BUILD).log; rm -f $(BUILD).log; exit 1; }; rm -f $(BUILD).log
+	@mkdir -p $(BUILD)
+	@cmake --preset release $(GENERATOR) >$(BUILD)/configure.log 2>&1 || { cat $(BUILD)/configure.log; exit 1; }
 
 demo: ## a compiler run under the allocator, then the story of the texts, then the statistics
 	@scripts/deps demo
