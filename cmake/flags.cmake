@@ -6,6 +6,8 @@ set(CMAKE_C_STANDARD_REQUIRED ON)
 set(CMAKE_C_EXTENSIONS ON)
 set(CMAKE_CXX_STANDARD 17)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
+# The C library's Linux interfaces. With an empty value, so that a file may still say "#define _GNU_SOURCE".
+add_compile_options($<$<COMPILE_LANGUAGE:C>:-D_GNU_SOURCE=>)
 # NDEBUG is never set: a release differs from a debug build by SEEMALLOC_DEBUG alone, and tests may use assert.
 foreach(lang C CXX)
     set(CMAKE_${lang}_FLAGS_RELEASE "-O2 -g")
