@@ -6,8 +6,6 @@ set(CMAKE_C_STANDARD_REQUIRED ON)
 set(CMAKE_C_EXTENSIONS ON)
 set(CMAKE_CXX_STANDARD 17)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
-# The C library's Linux interfaces. With an empty value, so that a file may still say "#define _GNU_SOURCE".
-add_compile_options($<$<COMPILE_LANGUAGE:C>:-D_GNU_SOURCE=>)
 # NDEBUG is never set: a release differs from a debug build by SEEMALLOC_DEBUG alone, and tests may use assert.
 foreach(lang C CXX)
     set(CMAKE_${lang}_FLAGS_RELEASE "-O2 -g")
@@ -18,6 +16,9 @@ endforeach()
 set(seemalloc_no_builtins -fno-builtin-malloc -fno-builtin-free -fno-builtin-calloc -fno-builtin-realloc)
 set(seemalloc_c_warnings -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla)
 set(seemalloc_cxx_warnings -Wall -Wextra -Wshadow -Wpointer-arith -Wvla)
+
+# The C library's Linux interfaces. With an empty value, so that a file may still say "#define _GNU_SOURCE"; after -U, so that a target may too.
+set(seemalloc_gnu_source "SHELL:-U_GNU_SOURCE -D_GNU_SOURCE=")
 
 if(SEEMALLOC_SANITIZE)
     add_compile_options(-fsanitize=${SEEMALLOC_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
@@ -36,7 +37,7 @@ endfunction()
 function(seemalloc_engine_flags target)
     seemalloc_warnings(${target})
     target_compile_options(${target} PRIVATE -fPIC -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec
-                           -fno-strict-aliasing ${seemalloc_no_builtins})
+                           -fno-strict-aliasing ${seemalloc_no_builtins} ${seemalloc_gnu_source})
 endfunction()
 
 # The library as users get it.
