@@ -72,7 +72,9 @@ static inline int probe_report(int fd) {
     enum { SIZE = 50000 };
     struct seemalloc_stats before, after;
     if (!probe_stats(&before)) {
+        const char *preload = getenv("LD_PRELOAD");
         (void)!write(fd, "allocator: system\n", 18);
+        if (preload && strstr(preload, "libseemalloc")) _exit(3); /* it should have been there */
         return 0;
     }
     void *p = malloc(SIZE);
@@ -80,7 +82,8 @@ static inline int probe_report(int fd) {
     free(p);
     const char *text = seen ? "allocator: seemalloc\n" : "allocator: seemalloc is loaded, but malloc is another's\n";
     (void)!write(fd, text, strlen(text));
-    return seen;
+    if (!seen) _exit(3);
+    return 1;
 }
 
 /* Resident bytes of this process, read without allocating. */
