@@ -50,8 +50,8 @@ void fake_set_brk_room(size_t bytes);     /* by how much the break may yet grow:
 void fake_set_brk_start(size_t offset);   /* not on a page border; before the first sbrk */
 
 /* Foreign callers of sbrk. Their pieces carry a pattern, which fake_check looks at. */
-bool fake_foreign_take(size_t bytes);            /* not concurrently with the allocator */
-bool fake_foreign_release(void);                 /* the newest piece, if it is at the end of the break; likewise */
+bool fake_foreign_take(size_t bytes);                      /* not concurrently with the allocator */
+bool fake_foreign_release(void);                           /* the newest piece, if it is at the end of the break; likewise */
 void fake_foreign_chance(unsigned per_mille, size_t most); /* takes 1 to `most` bytes just before the allocator's own growth */
 
 /* How prim_remap grows: where it can in place (at random if both work), always by moving, or only in place. */
@@ -59,9 +59,9 @@ enum fake_remap { FAKE_REMAP_EITHER, FAKE_REMAP_MOVE, FAKE_REMAP_STAY };
 void fake_set_remap(enum fake_remap how);
 
 void fake_set_cpus(unsigned count);
-void fake_set_clock(uint64_t now, uint64_t step); /* step: nanoseconds that every look at the clock takes */
+void fake_set_clock(uint64_t now, uint64_t step);           /* step: nanoseconds that every look at the clock takes */
 void fake_set_file(const char *path, const char *contents); /* both must outlive the test; at most 16; all others are absent */
-void fake_set_main_thread(int is_main);           /* of the calling thread: 1 yes, 0 no, -1 as it really is */
+void fake_set_main_thread(int is_main);                     /* of the calling thread: 1 yes, 0 no, -1 as it really is */
 
 /* Standard error as the allocator wrote it so far (the newest 8 KiB), NUL-terminated. With echo off it isn't shown. Not thread-safe. */
 const char *fake_written(void);

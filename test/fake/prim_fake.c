@@ -67,9 +67,7 @@ static unsigned sbrk_busy;
 static struct foreign foreign[FOREIGN_MAX];
 static size_t foreign_count;
 
-static struct {
-    const char *path, *contents;
-} files[FILES_MAX];
+static struct { const char *path, *contents; } files[FILES_MAX];
 static size_t file_count;
 
 static char written[8192];
@@ -84,7 +82,8 @@ static _Noreturn void violation(const char *what, const void *start, size_t size
 }
 
 const char *fake_call_name(enum fake_call call) {
-    static const char *const names[FAKE_CALLS] = {"sbrk", "map", "unmap", "remap", "make_usable", "make_unusable", "discard", "wipe_on_fork"};
+    static const char *const names[FAKE_CALLS] = {"sbrk",        "map",           "unmap",   "remap",
+                                                  "make_usable", "make_unusable", "discard", "wipe_on_fork"};
     return call < FAKE_CALLS ? names[call] : "?";
 }
 
@@ -105,8 +104,10 @@ static size_t extent_find(uintptr_t at) {
     size_t low = 0, high = extent_count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (extents[middle].end > at) high = middle;
-        else low = middle + 1;
+        if (extents[middle].end > at)
+            high = middle;
+        else
+            low = middle + 1;
     }
     return low;
 }
@@ -323,8 +324,10 @@ void *prim_map(void *hint, size_t size, bool usable) {
     void *at = NULL;
     if (!refused(FAKE_MAP)) {
         if (!over_limit(size)) at = map_aligned(hint, size, usable ? PROT_READ | PROT_WRITE : PROT_NONE);
-        if (at != NULL) extents_assign((uintptr_t)at, (uintptr_t)at + size, usable ? USABLE : RESERVED);
-        else fail(FAKE_MAP);
+        if (at != NULL)
+            extents_assign((uintptr_t)at, (uintptr_t)at + size, usable ? USABLE : RESERVED);
+        else
+            fail(FAKE_MAP);
     }
     pthread_mutex_unlock(&mutex);
     errno = saved;
@@ -396,9 +399,7 @@ bool prim_wipe_on_fork(void *start, size_t size) {
 }
 
 /* Grows where it is, if the pages behind are free. */
-static bool remap_stay(uint8_t *start, size_t old_size, size_t new_size) {
-    return mremap(start, old_size, new_size, 0) == start;
-}
+static bool remap_stay(uint8_t *start, size_t old_size, size_t new_size) { return mremap(start, old_size, new_size, 0) == start; }
 
 static void *remap_grow(uint8_t *start, size_t old_size, size_t new_size) {
     bool stay = fake.remap == FAKE_REMAP_STAY || (fake.remap == FAKE_REMAP_EITHER && random_next(&fake.plan_random) % 2 == 0);
@@ -556,11 +557,11 @@ void fake_calm(void) {
     pthread_mutex_unlock(&mutex);
 }
 
-#define SETTER(name, type, field)                                                                                                                    \
-    void name(type value) {                                                                                                                          \
-        pthread_mutex_lock(&mutex);                                                                                                                  \
-        fake.field = value;                                                                                                                          \
-        pthread_mutex_unlock(&mutex);                                                                                                                \
+#define SETTER(name, type, field)                                                                                                          \
+    void name(type value) {                                                                                                                \
+        pthread_mutex_lock(&mutex);                                                                                                        \
+        fake.field = value;                                                                                                                \
+        pthread_mutex_unlock(&mutex);                                                                                                      \
     }
 
 SETTER(fake_set_space_limit, size_t, space_limit)
@@ -655,7 +656,8 @@ const char *fake_check(void) {
     size_t mapped = 0;
     for (size_t i = 0; i < extent_count; i++) {
         mapped += extents[i].end - extents[i].start;
-        if (extents[i].start >= extents[i].end || (i != 0 && extents[i].start < extents[i - 1].end)) wrong = "the fake's extents are out of order";
+        if (extents[i].start >= extents[i].end || (i != 0 && extents[i].start < extents[i - 1].end))
+            wrong = "the fake's extents are out of order";
     }
     if (mapped != fake.counts.mapped) wrong = "the fake's sum of extents is wrong";
     pthread_mutex_unlock(&mutex);
