@@ -77,7 +77,7 @@ void elf_read(int fd, struct elf_facts *facts) {
         facts->verdict = ELF_DAMAGED;
     else if (facts->bits != 64 || header.e_ident[EI_DATA] != OWN_DATA || facts->machine != elf_own_machine)
         facts->verdict = ELF_FOREIGN;
-    else if (header.e_phentsize != sizeof(Elf64_Phdr) || !read_interp(fd, &header, facts))
+    else if ((header.e_phnum && header.e_phentsize != sizeof(Elf64_Phdr)) || !read_interp(fd, &header, facts))
         facts->verdict = ELF_DAMAGED;
     else
         facts->verdict = ELF_OURS;

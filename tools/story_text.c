@@ -105,7 +105,7 @@ static void draw_chunk(const struct look *look, struct cell *cells, unsigned fro
         cells[i] = (struct cell){i > from ? fill : look->unicode ? "│" : "|", 0, style};
     }
     unsigned room = to > from + 1 ? to - from - 1 : 0;
-    if ((unsigned)snprintf(label, sizeof label, " %s, %s ", name, tell_size(size, chunk->size)) > room &&
+    if ((unsigned)snprintf(label, sizeof label, strchr(name, ',') ? " %s, %s " : " %s %s ", name, tell_size(size, chunk->size)) > room &&
         (unsigned)snprintf(label, sizeof label, " %.*s %s ", (int)strcspn(name, ","), name, size) > room &&
         (unsigned)snprintf(label, sizeof label, "%.*s", (int)strcspn(name, ","), name) > room)
         label[0] = '\0';

@@ -55,13 +55,13 @@ static bool executable(const char *path) {
     struct stat st;
     if (stat(path, &st) != 0) return false;
     if (!S_ISREG(st.st_mode)) {
-        errno = EACCES;
+        errno = EISDIR;
         return false;
     }
     return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0;
 }
 
-/* execvp's search. A file that exists but may not be executed is remembered, and reported if nothing better follows. */
+/* execvp's search. A file that exists but may not be executed is remembered, and reported if nothing better follows; folders are passed over. */
 static int search_path(const char *name, char path[PATH_MAX]) {
     const char *folders = getenv("PATH");
     char refused[PATH_MAX] = "";
