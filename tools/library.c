@@ -35,7 +35,7 @@ static const char *const folders[] = {
     SEEMALLOC_LIBDIR_FROM_BIN, /* where the build was told to install it */
 #endif
     "../lib",
-    "../lib/" TRIPLET,
+    ("../lib/" TRIPLET),
     "../lib64",
 };
 static const char *const names[] = {"libseemalloc.so.1", "libseemalloc.so"};

@@ -49,29 +49,41 @@ static int out_of_memory(void) {
     return STATUS_TOOL;
 }
 
-/* Returns -1 to go on, else the exit status. */
-static int parse(int argc, char **argv, struct request *request) {
+static bool add_settings(struct request *request, const char *more) {
+    char *merged = settings_merge(request->conf, more);
+    if (!merged) return false;
+    free(request->conf);
+    request->conf = merged;
+    return true;
+}
+
+/* False if that was all, or it was wrong: then *status is the exit status. */
+static bool parse(int argc, char **argv, struct request *request, int *status) {
     static const struct option options[] = {
         {"stats", no_argument, NULL, 's'}, {"conf", required_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'}, {0}};
     opterr = 0;
     for (int option; (option = getopt_long(argc, argv, "+:sc:h", options, NULL)) != -1;) {
-        const char *fault;
-        char *merged;
-        switch (option) {
-        case 's': request->stats = true; break;
-        case 'c':
-            if ((fault = settings_fault(optarg))) return tool_usage("run", "--conf: %s", fault);
-            if (!(merged = settings_merge(request->conf, optarg))) return out_of_memory();
-            free(request->conf);
-            request->conf = merged;
-            break;
-        case 'h': fputs(run_help, stdout); return tool_finish(0);
-        case ':': return tool_usage("run", "option '%s' needs a value", argv[optind - 1]);
-        default: return tool_usage("run", "unknown option '%s'", tool_bad_option(argv));
+        const char *fault = option == 'c' ? settings_fault(optarg) : NULL;
+        if (option == 's') {
+            request->stats = true;
+        } else if (option == 'h') {
+            fputs(run_help, stdout);
+            *status = tool_finish(0);
+            return false;
+        } else if (fault || option != 'c') {
+            *status = fault           ? tool_usage("run", "--conf: %s", fault)
+                      : option == ':' ? tool_usage("run", "option '%s' needs a value", argv[optind - 1])
+                                      : tool_usage("run", "unknown option '%s'", tool_bad_option(argv));
+            return false;
+        } else if (!add_settings(request, optarg)) {
+            *status = out_of_memory();
+            return false;
         }
     }
     request->program = argv + optind;
-    return optind < argc ? -1 : tool_usage("run", "the program is missing");
+    if (optind < argc) return true;
+    *status = tool_usage("run", "the program is missing");
+    return false;
 }
 
 /* The library stands first. What else is preloaded stays, in its order. */
@@ -99,8 +111,8 @@ static bool set_conf(const struct request *request) {
 
 int run_main(int argc, char **argv) {
     struct request request = {0};
-    int status = parse(argc, argv, &request);
-    if (status >= 0) return status;
+    int status = 0;
+    if (!parse(argc, argv, &request, &status)) return status;
 
     char path[PATH_MAX], library[PATH_MAX];
     status = target_find(request.program[0], path);

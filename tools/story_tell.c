@@ -91,9 +91,9 @@ static void add_former(struct text *text, const struct story_step *step, const s
 const char *tell_chunk(char out[TELL_LINE], const struct story_step *step, const struct story_chunk *chunk) {
     struct text text = {out, TELL_LINE, 0};
     out[0] = '\0';
-    for (char letter = 'A'; letter < 'A' + STORY_BLOCKS; letter++)
-        if (tell_block(step, letter) == chunk) {
-            add(&text, "%c", letter);
+    for (int i = 0; i < STORY_BLOCKS; i++)
+        if (tell_block(step, (char)('A' + i)) == chunk) {
+            add(&text, "%c", 'A' + i);
             return out;
         }
     if (chunk->state == SEEMALLOC_IN_USE || chunk->state == SEEMALLOC_MAPPED) {
