@@ -207,11 +207,15 @@ void story_text(FILE *out, const struct story *story) {
     char title[TELL_LINE], what[TELL_TEXT];
     look_init(&look, out, story);
     fprintf(out, "The story of a heap, played on seemalloc %s\n", first->version);
-    fprintf(out, "%*stext 0x%llx, data 0x%llx, heap from start_brk 0x%llx up to brk, mapping area above, stack down from 0x%llx\n", INDENT,
-            "", (unsigned long long)first->start_code, (unsigned long long)first->start_data, (unsigned long long)first->start_brk,
-            (unsigned long long)first->start_stack);
-    fprintf(out, "%*sFirst line: the heap, and apart from it what is mapped, to one scale. Second line: %s in memory, %s partly, %s not.\n",
-            INDENT, "", look.unicode ? "▀" : "#", look.unicode ? "▘" : "+", look.unicode ? "·" : ".");
+    snprintf(what, sizeof what,
+             "Text at 0x%llx, data at 0x%llx, heap from start_brk 0x%llx up to brk, mapping area above it, stack from 0x%llx down.",
+             (unsigned long long)first->start_code, (unsigned long long)first->start_data, (unsigned long long)first->start_brk,
+             (unsigned long long)first->start_stack);
+    put_wrapped(&look, what);
+    snprintf(what, sizeof what,
+             "Bar: the heap and, apart from it, what is mapped, to one scale. Below: pages that are in memory (%s), partly (%s), not (%s).",
+             look.unicode ? "▀" : "#", look.unicode ? "▘" : "+", look.unicode ? "·" : ".");
+    put_wrapped(&look, what);
     for (unsigned i = 1; i <= STORY_STEPS; i++) {
         const struct story_step *step = &story->steps[i - 1];
         fprintf(out, "\n%s%2u  %s%s\n", look.colour ? "\033[1m" : "", i, tell_title(title, &story_acts[i - 1]),
@@ -219,8 +223,8 @@ void story_text(FILE *out, const struct story *story) {
         draw_bar(&look, step);
         draw_pages(&look, step);
         draw_brk(&look, step);
+        put_wrapped(&look, tell_what(what, story, i));
         put_facts(&look, step);
         put_chunks(&look, step);
-        put_wrapped(&look, tell_what(what, story, i));
     }
 }
