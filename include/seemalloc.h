@@ -1,0 +1,124 @@
+/* seemalloc.h: what seemalloc offers beyond the standard malloc interface.
+ *
+ * malloc, free and the rest keep their declarations in <stdlib.h> and <malloc.h>; this header adds version, statistics and a walk of the
+ * heap. All sizes are in bytes. A program that may run on another allocator declares the functions weak, or looks them up with dlsym.
+ * SPDX-License-Identifier: MIT */
+#ifndef SEEMALLOC_H
+#define SEEMALLOC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SEEMALLOC_VERSION_MAJOR 0
+#define SEEMALLOC_VERSION_MINOR 1
+#define SEEMALLOC_VERSION_PATCH 0
+
+/* The version of the library that is running, e.g. "0.1.0". The string is static. Thread-safe; never fails. */
+const char *seemalloc_version(void);
+
+/* Where the bytes of a heap are. Every byte that an arena took from the system belongs to exactly one chunk of one of these states. */
+enum seemalloc_state {
+    SEEMALLOC_IN_USE,         /* handed out to the program */
+    SEEMALLOC_CACHED,         /* free, in a magazine of a thread cache */
+    SEEMALLOC_PARKED,         /* free, in a batch that a cache gave back whole */
+    SEEMALLOC_INBOX,          /* free, sent home by a thread of another arena, not yet fetched */
+    SEEMALLOC_FAST,           /* free, in a fast bin, not merged */
+    SEEMALLOC_UNSORTED,       /* free, in the unsorted bin (bin 1) */
+    SEEMALLOC_SMALL,          /* free, in a small bin (2 to 63) */
+    SEEMALLOC_LARGE,          /* free, in a large bin (64 to 126) */
+    SEEMALLOC_LAST_REMAINDER, /* free, in a bin, and the rest of the last split */
+    SEEMALLOC_PURGING,        /* free, taken out of its bin while its pages go back to the system */
+    SEEMALLOC_TOP,            /* the top chunk, at the end of the newest region */
+    SEEMALLOC_FENCEPOST,      /* the 16 bytes that end a region which can't grow any more */
+    SEEMALLOC_ABANDONED,      /* lost to a fork that happened while another thread was changing this arena */
+    SEEMALLOC_MAPPED,         /* handed out to the program, in a mapping of its own */
+    SEEMALLOC_STATE_COUNT
+};
+
+/* A short English name of a state ("in use", "cached", …); "?" for a value that is none. The string is static. */
+const char *seemalloc_state_name(enum seemalloc_state state);
+
+enum seemalloc_region_kind { SEEMALLOC_REGION_BRK, SEEMALLOC_REGION_MMAP, SEEMALLOC_REGION_HEAP, SEEMALLOC_REGION_BLOCK };
+
+/* One contiguous range that the allocator took from the system: a span of the program break, a mapping that stands in for it, a heap of an
+ * arena that is not the main one, or the mapping of one large block. */
+struct seemalloc_region {
+    const void *start; /* first byte */
+    const void *end;   /* one past the last usable byte */
+    const void *limit; /* one past the last reserved byte; equal to end except in heaps */
+    unsigned arena;    /* id of the arena; 0 is the main arena; 0 for blocks */
+    enum seemalloc_region_kind kind;
+};
+
+#define SEEMALLOC_FLAG_P 1u /* the previous chunk is in use */
+#define SEEMALLOC_FLAG_M 2u /* the chunk is a mapping of its own */
+#define SEEMALLOC_FLAG_A 4u /* the chunk is not of the main arena */
+
+struct seemalloc_chunk {
+    const void *chunk;                     /* the header: prev_size at +0, size and flags at +8 */
+    const void *mem;                       /* what malloc returned: chunk + 16, aligned to 16 */
+    size_t size;                           /* of the chunk, header included; the user has size - 8 (mapped: size - 16) */
+    size_t prev_size;                      /* of the previous chunk if flag P is clear, else 0; mapped: bytes of the mapping before the chunk */
+    unsigned flags;                        /* SEEMALLOC_FLAG_* */
+    unsigned arena;                        /* id of the owner */
+    int bin;                               /* 1 to 126 if the chunk is in a bin, fast bin number from 0 if FAST, else -1 */
+    enum seemalloc_state state;
+    const struct seemalloc_region *region; /* where it lies; valid during the visit only */
+};
+
+/* Visits every chunk of every arena in address order within its region, then every mapped block. `visit` is called with an arena's lock
+ * held: it must not call into the allocator, must not fork, and should be quick. A return value other than 0 ends the walk.
+ * Returns that value, 0 after a whole walk, or -1 with errno ENOMEM if there was no memory for the list of cached blocks.
+ * Blocks in magazines of other running threads are as those threads last published them. Thread-safe. */
+int seemalloc_walk(int (*visit)(const struct seemalloc_chunk *chunk, void *arg), void *arg);
+
+/* System calls by reason. */
+enum seemalloc_call {
+    SEEMALLOC_CALL_BRK_GROW,      /* sbrk(+n): the heap grows */
+    SEEMALLOC_CALL_BRK_TRIM,      /* sbrk(-n): the top goes back */
+    SEEMALLOC_CALL_MMAP_BLOCK,    /* mmap: a block at or above the threshold */
+    SEEMALLOC_CALL_MMAP_REGION,   /* mmap: a region for the main arena where the break can't grow */
+    SEEMALLOC_CALL_MMAP_HEAP,     /* mmap: a heap for another arena, reserved */
+    SEEMALLOC_CALL_MMAP_META,     /* mmap: our own books: caches, arenas, tables */
+    SEEMALLOC_CALL_MUNMAP_BLOCK,  /* munmap: a block freed */
+    SEEMALLOC_CALL_MUNMAP_HEAP,   /* munmap: a heap or region that became wholly free */
+    SEEMALLOC_CALL_MUNMAP_META,   /* munmap: excess of an aligned reservation, tables outgrown */
+    SEEMALLOC_CALL_MREMAP_BLOCK,  /* mremap: realloc of a block */
+    SEEMALLOC_CALL_MPROTECT_GROW, /* mprotect: a reserved heap made usable, in steps */
+    SEEMALLOC_CALL_MADVISE_TRIM,  /* madvise: the top of a heap goes back */
+    SEEMALLOC_CALL_MADVISE_PURGE, /* madvise: whole pages inside free chunks go back */
+    SEEMALLOC_CALL_COUNT
+};
+
+/* A short name of a reason ("brk grow", "mmap block", …); "?" for a value that is none. The string is static. */
+const char *seemalloc_call_name(enum seemalloc_call call);
+
+struct seemalloc_stats {
+    size_t bytes[SEEMALLOC_STATE_COUNT];  /* chunk bytes by state, headers included */
+    size_t count[SEEMALLOC_STATE_COUNT];  /* chunks by state */
+    size_t heap_bytes;                    /* taken from the system for arenas (break and regions, usable part); = sum of bytes but MAPPED */
+    size_t heap_peak;                     /* highest value of heap_bytes + mapped_bytes, seen on slow paths */
+    size_t mapped_bytes;                  /* mappings of large blocks, whole pages */
+    size_t mapped_count;
+    size_t metadata_bytes;                /* mapped for our own books, reserved part included */
+    size_t in_use_peak;                   /* highest usable bytes in use seen on slow paths (grow, map, trim, walk) */
+    unsigned arenas;                      /* arenas that exist */
+    unsigned threads;                     /* thread caches that are live */
+    size_t mmap_threshold;                /* as it has slid so far */
+    size_t trim_threshold;
+    uint64_t calls[SEEMALLOC_CALL_COUNT]; /* system calls that succeeded, by reason */
+    uint64_t failures;                    /* system calls that failed */
+};
+
+/* Fills *stats by walking the heap: costs time in proportion to the number of chunks. Returns 0, or -1 with errno ENOMEM. Thread-safe. */
+int seemalloc_get_stats(struct seemalloc_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

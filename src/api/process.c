@@ -1,0 +1,64 @@
+/* process.c: the life of the process around the allocator: start, fork, exit. SPDX-License-Identifier: MIT */
+#include <pthread.h>
+
+#include "api/names.h"
+#include "cache/cache.h"
+#include "conf/conf.h"
+#include "inspect/stats.h"
+#include "os/os.h"
+#include "seemalloc.h"
+
+#define STRING_(x) #x
+#define STRING(x) STRING_(x)
+
+EXPORT const char *seemalloc_version(void) {
+    return STRING(SEEMALLOC_VERSION_MAJOR) "." STRING(SEEMALLOC_VERSION_MINOR) "." STRING(SEEMALLOC_VERSION_PATCH);
+}
+
+/* A page that the kernel zeroes in a forked child: who finds it zero and has not been told repairs first. */
+static uint32_t *fork_marker;
+
+/* Two threads may fork at once, and a signal handler may fork while its thread is in fork: the outermost prepare of each does the work. */
+static __thread unsigned fork_depth __attribute__((tls_model("initial-exec")));
+
+static void fork_prepare(void) {
+    if (fork_depth++ == 0) cache_fork_prepare();
+}
+
+static void fork_parent(void) {
+    if (--fork_depth == 0) cache_fork_parent();
+}
+
+static void child_begins(void) {
+    if (fork_marker != NULL && load_relaxed(fork_marker) == 0) {
+        store_relaxed(fork_marker, 1);
+        cache_fork_child();
+    }
+}
+
+static void fork_child(void) {
+    /* A child of a fork within a fork goes on with the outer one, whose locks it still holds. */
+    if (--fork_depth != 0) return;
+    if (fork_marker != NULL) {
+        child_begins();
+    } else {
+        cache_fork_child();
+    }
+}
+
+__attribute__((constructor)) static void process_begins(void) {
+    cache_init();
+    uint32_t *marker = os_map(NULL, os_page_size(), true, SEEMALLOC_CALL_MMAP_META);
+    if (marker != NULL && prim_wipe_on_fork(marker, os_page_size())) {
+        *marker = 1;
+        fork_marker = marker;
+        lock_set_repair(marker, child_begins);
+    } else if (marker != NULL) {
+        os_unmap_meta(marker, os_page_size());
+    }
+    pthread_atfork(fork_prepare, fork_parent, fork_child);
+}
+
+__attribute__((destructor)) static void process_ends(void) {
+    if (conf_get(CONF_STATS) != 0) stats_print_exit();
+}

@@ -1,0 +1,78 @@
+/* tune.c: mallopt, trim and the statistics of <malloc.h>. SPDX-License-Identifier: MIT */
+#include "api/names.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+
+#include "cache/cache.h"
+#include "conf/conf.h"
+#include "inspect/stats.h"
+#include "os/os.h"
+
+EXPORT int mallopt(int parameter, int value) {
+    cache_init();
+    if (!conf_set(parameter, value)) return 0;
+    cache_settings_changed();
+    return 1;
+}
+
+EXPORT int malloc_trim(size_t pad) {
+    cache_init();
+    cache_flush();
+    int any = 0;
+    for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) any |= arena_trim(arena_of_id(id), pad, true);
+    return any;
+}
+
+EXPORT void malloc_stats(void) {
+    cache_init();
+    stats_print_glibc();
+}
+
+struct stats_mallinfo mallinfo2(void);
+EXPORT struct stats_mallinfo mallinfo2(void) {
+    cache_init();
+    return stats_mallinfo();
+}
+
+/* The old interface counts in int, and wraps as glibc's does. */
+struct old_mallinfo {
+    int arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
+};
+struct old_mallinfo mallinfo(void);
+EXPORT struct old_mallinfo mallinfo(void) {
+    cache_init();
+    struct stats_mallinfo info = stats_mallinfo();
+    return (struct old_mallinfo){(int)info.arena,   (int)info.ordblks, (int)info.smblks,   (int)info.hblks,    (int)info.hblkhd,
+                                 (int)info.usmblks, (int)info.fsmblks, (int)info.uordblks, (int)info.fordblks, (int)info.keepcost};
+}
+
+/* Formatted under the locks into a mapping of ours; written after, for stdio allocates. */
+int malloc_info(int options, FILE *stream);
+EXPORT int malloc_info(int options, FILE *stream) {
+    if (options != 0) return EINVAL;
+    cache_init();
+    for (size_t size = KIB(64);; size *= 4) {
+        char *data = os_map(NULL, size, true, SEEMALLOC_CALL_MMAP_META);
+        if (data == NULL) {
+            errno = ENOMEM;
+            return -1;
+        }
+        struct text text = text_of(data, size);
+        bool whole = stats_xml(&text);
+        if (whole) fputs(text.data, stream);
+        os_unmap_meta(data, size);
+        if (whole) return 0;
+    }
+}
+
+#ifndef SEEMALLOC_PREFIX
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Wmissing-attributes" /* the C library's header gives the standard names some that don't matter here */
+#endif
+#undef ALIAS
+#define ALIAS(of) EXPORT __attribute__((alias(#of)))
+ALIAS(mallopt) int __libc_mallopt(int parameter, int value);
+ALIAS(mallinfo) struct old_mallinfo __libc_mallinfo(void);
+#endif

@@ -1,0 +1,358 @@
+/* alloc.c: how an arena finds memory for a request.
+ *
+ *   1  inbox: merge a bounded part                        5  large bin: best fit, split
+ *   2  fast bin, small bin of exactly this size           6  next larger bin that has a chunk, split
+ *   3  large request: merge the fast bins                 7  top
+ *   4  unsorted: an exact fit is taken, what is passed    8  much lies unmerged: merge it, and again from 4
+ *      is sorted into its bin (a bounded number)          9  a mapping (the caller makes it), or grow
+ *
+ * Remainders go to the unsorted bin; that of a small request is the last remainder, which small requests in a row are cut from.
+ * SPDX-License-Identifier: MIT */
+#include "arena/arena.h"
+
+#include "conf/conf.h"
+#include "os/os.h"
+#include "os/report.h"
+
+#define MERGE_ROUNDS 16 /* critical sections of ARENA_STEP merges that one request makes at most before the arena grows */
+
+/* --- cutting --------------------------------------------------------------------------------------------------------------------------------- */
+
+static void set_in_use(struct arena *arena, struct chunk *chunk, size_t size, uint32_t p) {
+    chunk_set(chunk, size, p | arena->flag_a, TAG_IN_USE | arena->id);
+}
+
+/* A free chunk's header and foot; the chunk before it is in use. */
+static void set_free(struct arena *arena, struct chunk *chunk, size_t size) {
+    chunk_set(chunk, size, FLAG_P | arena->flag_a, TAG_BINNED | arena->id);
+    chunk_at(chunk, size)->prev_size = size;
+}
+
+/* Cuts `size` bytes off the front of a free chunk that is in no list; the rest, if it can be a chunk, goes to unsorted, else comes along. */
+static void *cut(struct arena *arena, struct chunk *chunk, size_t size) {
+    uint64_t head = chunk_head(chunk);
+    size_t whole = head_size(head);
+    uint32_t p = head & FLAG_P;
+    if (whole - size < CHUNK_MIN) {
+        set_in_use(arena, chunk, whole, p);
+        chunk_set_p(chunk_at(chunk, whole), true);
+        return chunk_mem(chunk);
+    }
+    struct chunk *rest = chunk_at(chunk, size);
+    set_free(arena, rest, whole - size);
+    bin_insert_unsorted(&arena->bins, rest);
+    if (size < SMALL_LIMIT) arena->last_remainder = rest;
+    set_in_use(arena, chunk, size, p);
+    return chunk_mem(chunk);
+}
+
+/* --- the steps ----------------------------------------------------------------------------------------------------------------------------------- */
+
+static void *from_fast(struct arena *arena, size_t size) {
+    size_t index = size / CHUNK_ALIGN - 2;
+    if (index >= FAST_BINS || arena->fast[index] == NULL) return NULL;
+    void *mem = arena->fast[index];
+    struct chunk *chunk = arena_check_block(arena, mem, "malloc(): memory corruption (fast)");
+    if (UNLIKELY(chunk_size(chunk) != size)) {
+        fatal("malloc(): memory corruption (fast)", "fast bin for chunks of %zu bytes holds one of %zu at %p", size, chunk_size(chunk),
+              (void *)chunk);
+    }
+    arena->fast[index] = link_load(mem);
+    arena->fast_bytes -= size;
+    arena->fast_count--;
+    return mem;
+}
+
+static void *from_small(struct arena *arena, size_t size) {
+    unsigned index = bin_index(size);
+    if (index >= BIN_FIRST_LARGE || bin_is_empty(&arena->bins, index)) return NULL;
+    struct chunk *chunk = bin_chunk(&arena->bins, index)->bk;
+    if (UNLIKELY(!bins_owns(&arena->bins, chunk) || chunk_size(chunk) != size)) {
+        fatal("malloc(): smallbin double linked list corrupted",
+              "small bin %u: its tail %p is not a free chunk of %zu bytes; something wrote to freed memory", index, (void *)chunk, size);
+    }
+    return cut(arena, arena_take_out(arena, chunk), size);
+}
+
+/* Step 4. NULL if there is no exact fit among the first ARENA_STEP. */
+static void *from_unsorted(struct arena *arena, size_t size) {
+    struct chunk *bin = bin_chunk(&arena->bins, BIN_UNSORTED);
+    for (unsigned step = 0; step < ARENA_STEP && !bin_is_empty(&arena->bins, BIN_UNSORTED); step++) {
+        struct chunk *chunk = bin->bk;
+        if (UNLIKELY(!bins_owns(&arena->bins, chunk))) {
+            fatal("malloc(): unsorted double linked list corrupted",
+                  "the unsorted bin leads to %p, which is not a free chunk of arena %u; something wrote to freed memory", (void *)chunk,
+                  arena->id);
+        }
+        size_t here = chunk_size(chunk);
+        if (size < SMALL_LIMIT && chunk == arena->last_remainder && chunk->bk == bin && here >= size + CHUNK_MIN) {
+            return cut(arena, arena_take_out(arena, chunk), size);
+        }
+        /* Anything that nothing can be cut from counts as exact. */
+        bool exact = here >= size && here - size < CHUNK_ALIGN;
+        bool remainder = chunk == arena->last_remainder;
+        if (UNLIKELY(chunk->bk->fd != chunk || chunk->fd != bin)) {
+            fatal("malloc(): unsorted double linked list corrupted",
+                  "chunk at %p: its neighbours in the unsorted bin don't link back to it; something wrote to freed memory", (void *)chunk);
+        }
+        arena_take_out(arena, chunk);
+        if (exact) return cut(arena, chunk, size);
+        bin_insert_sorted(&arena->bins, chunk);
+        if (remainder) arena->last_remainder = chunk;
+    }
+    return NULL;
+}
+
+/* Steps 5 and 6. */
+static void *from_larger(struct arena *arena, size_t size) {
+    unsigned index = bin_index(size);
+    if (index >= BIN_FIRST_LARGE) {
+        struct chunk *chunk = bin_best_fit(&arena->bins, index, size);
+        if (chunk != NULL) return cut(arena, arena_take_out(arena, chunk), size);
+        index++;
+    }
+    index = index < BIN_COUNT ? bin_next_used(&arena->bins, index) : 0;
+    if (index == 0) return NULL;
+    struct chunk *chunk = index < BIN_FIRST_LARGE ? bin_chunk(&arena->bins, index)->bk : bin_best_fit(&arena->bins, index, size);
+    if (UNLIKELY(chunk == NULL || !bins_owns(&arena->bins, chunk) || chunk_size(chunk) < size)) {
+        fatal("malloc(): corrupted bin", "bin %u leads to %p, which is not a free chunk of at least %zu bytes", index, (void *)chunk, size);
+    }
+    return cut(arena, arena_take_out(arena, chunk), size);
+}
+
+static size_t top_size(const struct arena *arena) { return arena->top != NULL ? (size_t)(arena->top_end - (char *)arena->top) : 0; }
+
+/* Step 7: n blocks in address order. top keeps at least a smallest chunk. */
+static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **mem, bool *zeroed) {
+    size_t have = top_size(arena);
+    if (have < size + CHUNK_MIN) return 0;
+    struct chunk *chunk = arena->top;
+    uint64_t head = chunk_head(chunk);
+    if (UNLIKELY(head_tag(head, chunk) != (TAG_TOP | arena->id) || head_size(head) != have)) {
+        fatal("malloc(): corrupted top size", "top chunk at %p: its header says %zu bytes, expected %zu; something wrote past the end of the last block",
+              (void *)chunk, head_size(head), have);
+    }
+    n = (unsigned)min_size(n, (have - CHUNK_MIN) / size);
+    if (zeroed != NULL) *zeroed = (char *)chunk_mem(chunk) >= arena->top_region->clean;
+    uint32_t p = head & FLAG_P;
+    for (unsigned i = 0; i < n; i++, p = FLAG_P) {
+        set_in_use(arena, chunk, size, p);
+        mem[i] = chunk_mem(chunk);
+        chunk = chunk_at(chunk, size);
+    }
+    arena_set_top(arena, chunk, arena->top_end);
+    if (arena->top_region->clean < (char *)chunk_mem(chunk)) arena->top_region->clean = chunk_mem(chunk);
+    return n;
+}
+
+static bool much_unmerged(const struct arena *arena) { return arena_uncoalesced(arena) > arena->system_bytes / 10; }
+
+/* Steps 4 to 6. */
+static void *from_bins(struct arena *arena, size_t size) {
+    void *mem = from_unsorted(arena, size);
+    return mem != NULL ? mem : from_larger(arena, size);
+}
+
+/* Steps 1 to 7, without growth. */
+static void *find_free(struct arena *arena, size_t size, bool *zeroed) {
+    arena_merge_backlog(arena, BACKLOG_INBOX);
+    void *mem = from_fast(arena, size);
+    if (mem == NULL) mem = from_small(arena, size);
+    if (mem != NULL) return mem;
+    if (size >= SMALL_LIMIT && arena->fast_count != 0) arena_merge_backlog(arena, BACKLOG_FAST);
+    mem = from_bins(arena, size);
+    if (mem == NULL) from_top(arena, size, 1, &mem, zeroed);
+    return mem;
+}
+
+/* Step 8, with the lock let go between the rounds. */
+static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool *lost_lock) {
+    for (unsigned round = 0; round < MERGE_ROUNDS && much_unmerged(arena); round++) {
+        if (arena_merge_backlog(arena, BACKLOG_ALL) == 0) break;
+        void *mem = from_bins(arena, size);
+        if (mem == NULL) from_top(arena, size, 1, &mem, zeroed);
+        if (mem != NULL) return mem;
+        lock_leave(&arena->lock);
+        if (!lock_enter(&arena->lock)) {
+            *lost_lock = true;
+            return NULL;
+        }
+    }
+    return NULL;
+}
+
+/* Steps 1 to 9. The lock is held, and still is at the end unless ARENA_REFUSED. */
+static enum arena_status alloc_locked(struct arena *arena, size_t size, bool may_map, void **mem, bool *zeroed) {
+    bool lost_lock = false;
+    *zeroed = false;
+    *mem = find_free(arena, size, zeroed);
+    if (*mem == NULL && much_unmerged(arena)) *mem = merge_and_find(arena, size, zeroed, &lost_lock);
+    if (lost_lock) return ARENA_REFUSED;
+    if (*mem != NULL) return ARENA_OK;
+    if (may_map && size >= conf_get(CONF_MMAP_THRESHOLD) && conf_get(CONF_MMAP_MAX) != 0) return ARENA_MAP;
+    if (!arena_grow(arena, size)) return ARENA_FULL;
+    from_top(arena, size, 1, mem, zeroed);
+    return *mem != NULL ? ARENA_OK : ARENA_FULL;
+}
+
+enum arena_status arena_alloc(struct arena *arena, size_t size, bool may_map, void **mem, bool *zeroed) {
+    if (!lock_enter(&arena->lock)) return ARENA_REFUSED;
+    enum arena_status status = alloc_locked(arena, size, may_map, mem, zeroed);
+    if (status != ARENA_REFUSED) lock_leave(&arena->lock);
+    return status;
+}
+
+/* Cuts what is more than `size` off the end of an in-use chunk. */
+static void cut_tail(struct arena *arena, struct chunk *chunk, size_t size) {
+    uint64_t head = chunk_head(chunk);
+    size_t whole = head_size(head);
+    if (whole - size < CHUNK_MIN) return;
+    set_in_use(arena, chunk, size, head & FLAG_P);
+    struct chunk *rest = chunk_at(chunk, size);
+    set_in_use(arena, rest, whole - size, FLAG_P);
+    arena_merge(arena, rest);
+}
+
+enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, bool may_map, void **mem) {
+    bool zeroed;
+    if (!lock_enter(&arena->lock)) return ARENA_REFUSED;
+    enum arena_status status = alloc_locked(arena, size + align + CHUNK_MIN, may_map, mem, &zeroed);
+    if (status == ARENA_REFUSED) return status;
+    if (status == ARENA_OK) {
+        struct chunk *chunk = chunk_of(*mem);
+        uintptr_t aligned = align_up((uintptr_t)*mem, align);
+        if (aligned != (uintptr_t)*mem && aligned - (uintptr_t)*mem < CHUNK_MIN) aligned += align;
+        size_t lead = aligned - (uintptr_t)*mem;
+        if (lead != 0) {
+            uint64_t head = chunk_head(chunk);
+            struct chunk *second = chunk_at(chunk, lead);
+            set_in_use(arena, second, head_size(head) - lead, FLAG_P);
+            set_in_use(arena, chunk, lead, head & FLAG_P);
+            arena_merge(arena, chunk);
+            chunk = second;
+        }
+        cut_tail(arena, chunk, size);
+        *mem = chunk_mem(chunk);
+    }
+    lock_leave(&arena->lock);
+    return status;
+}
+
+/* --- batches ---------------------------------------------------------------------------------------------------------------------------------------- */
+
+static unsigned unpark(struct arena *arena, unsigned slot, unsigned want, void **mem) {
+    for (unsigned depth = PARK_DEPTH; depth-- > 0;) {
+        struct parked_batch *batch = &arena->parked[slot][depth];
+        unsigned n = batch->count < want ? batch->count : want;
+        if (n == 0) continue;
+        size_t bytes = 0;
+        for (unsigned i = 0; i < n; i++) {
+            mem[i] = batch->mem[--batch->count];
+            bytes += chunk_size(chunk_of(mem[i]));
+        }
+        arena->parked_bytes -= bytes;
+        return n;
+    }
+    return 0;
+}
+
+/* Cuts an in-use block of the arena's into as many of `size` as it holds, at most n; what is left comes with the last. */
+static unsigned carve(struct arena *arena, void *block, size_t size, unsigned n, void **mem) {
+    struct chunk *chunk = chunk_of(block);
+    uint64_t head = chunk_head(chunk);
+    size_t whole = head_size(head);
+    uint32_t p = head & FLAG_P;
+    unsigned made = 0;
+    while (made + 1 < n && whole >= 2 * size) {
+        set_in_use(arena, chunk, size, p);
+        mem[made++] = chunk_mem(chunk);
+        chunk = chunk_at(chunk, size);
+        whole -= size;
+        p = FLAG_P;
+    }
+    set_in_use(arena, chunk, whole, p);
+    mem[made++] = chunk_mem(chunk);
+    cut_tail(arena, chunk, size);
+    return made;
+}
+
+/* From bins alone: exact small chunks first, then pieces of what fits best. */
+static unsigned take_from_bins(struct arena *arena, size_t size, unsigned want, void **mem) {
+    unsigned n = 0;
+    void *block;
+    while (n < want && (block = from_fast(arena, size)) != NULL) mem[n++] = block;
+    while (n < want && (block = from_small(arena, size)) != NULL) mem[n++] = block;
+    if (n != 0) return n;
+    block = from_unsorted(arena, size);
+    if (block != NULL) {
+        mem[0] = block;
+        return 1;
+    }
+    /* One piece for the whole batch keeps neighbours in time neighbours in memory; else the best fit for one. */
+    block = want > 1 ? from_larger(arena, size * want) : NULL;
+    if (block == NULL) block = from_larger(arena, size);
+    return block != NULL ? carve(arena, block, size, want, mem) : 0;
+}
+
+enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem, unsigned *count) {
+    if (!lock_enter(&arena->lock)) return ARENA_REFUSED;
+    enum arena_status status = ARENA_OK;
+    unsigned n = unpark(arena, slot, want, mem);
+    if (n == 0) arena_merge_backlog(arena, BACKLOG_INBOX);
+    if (n == 0) n = take_from_bins(arena, size, want, mem);
+    if (n == 0) n = from_top(arena, size, want, mem, NULL);
+    if (n == 0) {
+        bool zeroed;
+        status = alloc_locked(arena, size, true, mem, &zeroed);
+        n = status == ARENA_OK;
+        if (n != 0 && want > 1) n += from_top(arena, size, want - 1, mem + 1, NULL);
+    }
+    *count = n;
+    if (status != ARENA_REFUSED) lock_leave(&arena->lock);
+    return status;
+}
+
+/* --- in place ------------------------------------------------------------------------------------------------------------------------------------ */
+
+static bool extend(struct arena *arena, struct chunk *chunk, size_t old, size_t size) {
+    struct chunk *next = chunk_at(chunk, old);
+    uint32_t p = chunk_head(chunk) & FLAG_P;
+    if (next == arena->top) {
+        size_t need = size - old;
+        if (top_size(arena) < need + CHUNK_MIN && (size >= conf_get(CONF_MMAP_THRESHOLD) || !arena_grow(arena, need))) return false;
+        if (next != arena->top) return false; /* it grew elsewhere */
+        arena_set_top(arena, chunk_at(chunk, size), arena->top_end);
+        chunk_wipe(next);
+        char *used = (char *)chunk_mem(arena->top);
+        if (arena->top_region->clean < used) arena->top_region->clean = used;
+        set_in_use(arena, chunk, size, p);
+        return true;
+    }
+    if (!bins_owns(&arena->bins, next) || old + chunk_size(next) < size) return false;
+    size_t whole = old + chunk_size(next);
+    arena_take_out(arena, next);
+    chunk_wipe(next);
+    set_in_use(arena, chunk, whole, p);
+    chunk_set_p(chunk_at(chunk, whole), true);
+    cut_tail(arena, chunk, size);
+    return true;
+}
+
+bool arena_resize(struct arena *arena, void *mem, size_t size) {
+    if (!lock_enter(&arena->lock)) return false;
+    struct chunk *chunk = arena_check_block(arena, mem, "realloc(): invalid pointer");
+    size_t old = chunk_size(chunk);
+    struct chunk *next = chunk_at(chunk, old);
+    uint32_t tag = bins_range(&arena->bins, next) ? chunk_tag(next) : TAG_STATE;
+    if (UNLIKELY((tag & TAG_ID) != arena->id || (tag & TAG_STATE) == TAG_STATE || !(chunk_head(next) & FLAG_P))) {
+        fatal("realloc(): invalid next size", "block at %p of %zu bytes: the header behind it at %p is overwritten", mem, old, (void *)next);
+    }
+    bool done = true;
+    if (size <= old) {
+        cut_tail(arena, chunk, size);
+    } else {
+        done = extend(arena, chunk, old, size);
+    }
+    lock_leave(&arena->lock);
+    return done;
+}

@@ -1,0 +1,141 @@
+/* arena.c: which arena a thread uses, and fork. SPDX-License-Identifier: MIT */
+#include "arena/arena.h"
+
+#include "conf/conf.h"
+#include "os/os.h"
+
+struct arena arena_main;
+static struct arena first_spare;
+struct arena *arena_table[ARENA_LIMIT];
+static struct arena *spare;
+
+static void arena_start(struct arena *arena, uint32_t id) {
+    arena->id = id;
+    arena->flag_a = id != 0 ? FLAG_A : 0;
+    arena->lock.rank = arena->is_spare ? RANK_SPARE : RANK_ARENA;
+    bins_init(&arena->bins, id);
+}
+
+void arena_init(void) {
+    first_spare.is_spare = true;
+    arena_start(&arena_main, 0);
+    arena_start(&first_spare, 1);
+    arena_table[0] = &arena_main;
+    arena_table[1] = spare = &first_spare;
+    store_release(&seal.arenas, 2);
+}
+
+struct arena *arena_of_id(uint32_t id) { return load_acquire(&arena_table[id]); }
+struct arena *arena_spare(void) { return load_acquire(&spare); }
+
+/* A new arena with the next id; without locks, so that a forked child and those whom fork turned away can make one as well. */
+static struct arena *create(bool is_spare) {
+    struct arena *arena = os_map_guarded(sizeof *arena);
+    if (arena == NULL) return NULL;
+    arena->is_spare = is_spare;
+    arena->threads = is_spare ? 0 : 1;
+    for (uint32_t id = load_acquire(&seal.arenas); id < ARENA_LIMIT; id++) {
+        arena_start(arena, id);
+        struct arena *expected = NULL;
+        if (!cas_acq_rel(&arena_table[id], &expected, arena)) continue;
+        /* Ids are published in order: wait for those before ours, which are between the same two steps. */
+        uint32_t before = id;
+        while (!cas_acq_rel(&seal.arenas, &before, id + 1)) {
+            before = id;
+            cpu_relax();
+        }
+        return arena;
+    }
+    os_unmap_meta(arena, align_up(sizeof *arena, os_page_size()));
+    return NULL;
+}
+
+unsigned arena_limit(void) {
+    static unsigned usable;
+    size_t limit = conf_get(CONF_ARENA_MAX);
+    if (limit != 0) return (unsigned)limit;
+    if (load_relaxed(&usable) == 0) store_relaxed(&usable, (unsigned)min_size(2 * (size_t)prim_cpus(), 64));
+    return load_relaxed(&usable);
+}
+
+static bool is_usable(const struct arena *arena) { return !arena->is_spare && load_relaxed(&arena->lock.word) != LOCK_ABANDONED; }
+
+struct arena *arena_attach(bool main_thread) {
+    uint32_t total = load_acquire(&seal.arenas), usable = 0, first = main_thread ? 0 : 1;
+    struct arena *least = NULL;
+    for (uint32_t pass = 0; pass < 2; pass++) {
+        for (uint32_t id = 0; id < total; id++) {
+            struct arena *arena = arena_of_id(id);
+            if (!is_usable(arena)) continue;
+            if (pass == 0) usable++;
+            uint32_t threads = load_relaxed(&arena->threads);
+            /* A released arena: its memory and its heaps are there already. */
+            if (pass == 0 && id >= first && threads == 0 && cas_acq_rel(&arena->threads, &threads, 1)) return arena;
+            if (pass == 1 && (least == NULL || threads < load_relaxed(&least->threads))) least = arena;
+        }
+        if (pass == 0 && usable < arena_limit()) {
+            struct arena *arena = create(false);
+            if (arena != NULL) return arena;
+        }
+    }
+    if (least == NULL) least = arena_spare(); /* everything was abandoned, and no memory for another */
+    add_relaxed(&least->threads, 1);
+    return least;
+}
+
+void arena_detach(struct arena *arena) {
+    if (__atomic_fetch_sub(&arena->threads, 1, __ATOMIC_ACQ_REL) == 1 && arena != &arena_main) arena_trim(arena, 0, false);
+}
+
+unsigned arena_total(void) {
+    unsigned total = 0;
+    for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) {
+        const struct arena *arena = arena_of_id(id);
+        total += !arena->is_spare || load_relaxed(&arena->system_peak) != 0;
+    }
+    return total;
+}
+
+struct arena *arena_less_busy(struct arena *busy) {
+    if (load_relaxed(&busy->lock.word) == LOCK_FREE) return busy;
+    uint32_t total = load_acquire(&seal.arenas);
+    for (uint32_t i = 1; i < total && i <= 8; i++) {
+        struct arena *arena = arena_of_id((busy->id + i) % total);
+        if (is_usable(arena) && load_relaxed(&arena->lock.word) == LOCK_FREE) return arena;
+    }
+    return busy;
+}
+
+void arena_fork_prepare(uint64_t deadline) {
+    for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) {
+        struct arena *arena = arena_of_id(id);
+        if (!arena->is_spare) lock_take_for_fork(&arena->lock, deadline);
+    }
+}
+
+/* Only locks that this thread took for fork: one that a signal handler's fork found in its own thread's hands stays there. */
+static bool taken(const struct arena *arena) { return load_relaxed(&arena->lock.word) == ((uintptr_t)lock_self() | LOCK_FORK); }
+
+void arena_fork_parent(void) {
+    for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) {
+        struct arena *arena = arena_of_id(id);
+        if (taken(arena)) lock_release_from_fork(&arena->lock);
+    }
+}
+
+void arena_fork_child(void) {
+    uint32_t total = load_acquire(&seal.arenas);
+    /* A thread may have been between the two steps of `create`; then its arena is lost. */
+    while (total < ARENA_LIMIT && load_relaxed(&arena_table[total]) != NULL) total++;
+    store_release(&seal.arenas, total);
+    for (uint32_t id = 0; id < total; id++) {
+        struct arena *arena = arena_of_id(id);
+        if (taken(arena)) {
+            lock_release_from_fork(&arena->lock);
+        } else if (lock_settle_in_child(&arena->lock) && arena == arena_spare()) {
+            struct arena *another = create(true);
+            if (another != NULL) store_release(&spare, another);
+        }
+        store_relaxed(&arena->threads, 0); /* the survivor counts itself again */
+    }
+}

@@ -1,0 +1,142 @@
+/* arena.h: an arena: a lock, and under it the chunks of some regions: where memory is cut, merged, binned and given back.
+ *
+ *   system_bytes = in use + cached (the cache's matter) + parked + inbox + fast + bins.bytes + top + fenceposts
+ *
+ * An arena knows chunks and batches of blocks (void **, n), and never a thread cache. Blocks that are parked, fast or in the inbox keep their
+ * in-use seal and their neighbours' P bits; everything else that is free is merged, sealed as binned, and in a bin.
+ *
+ * Locks: everything but `inbox`, `inbox_bytes`, `threads` (atomics) needs `lock`. lock_enter may refuse (fork is under way, or a signal
+ * handler interrupted us): then an allocation goes to the spare arena, which fork never holds, and a free to the inbox. No critical section
+ * handles more than ARENA_STEP chunks of any backlog, or makes more than a few system calls. SPDX-License-Identifier: MIT */
+#ifndef ARENA_ARENA_H
+#define ARENA_ARENA_H
+
+#include "heap/bin.h"
+#include "heap/region.h"
+#include "os/lock.h"
+
+#define ARENA_STEP 64    /* chunks of a backlog that one critical section handles */
+#define ARENA_LIMIT 1024 /* ids are below this */
+#define FAST_BINS 9      /* chunk sizes 32 to 160 */
+#define PARK_SLOTS 128   /* kinds of batches that can be parked; what a slot means is the cache's matter */
+#define PARK_DEPTH 2     /* batches a slot */
+#define PARK_MAX 64      /* blocks a batch */
+
+struct parked_batch {
+    uint32_t count;
+    void *mem[PARK_MAX];
+};
+
+struct arena {
+    struct lock lock;
+    uint32_t id;
+    uint32_t flag_a; /* FLAG_A, or 0 in the main arena */
+    bool is_spare;   /* serves those whom fork turned away; no thread is attached to it */
+    uint32_t threads; /* caches attached; atomic */
+
+    struct chunk *top;    /* NULL before the first growth and after the only region went back */
+    char *top_end;        /* end of top and of its region: never read from a header */
+    struct region *top_region;
+    struct region *regions; /* newest first */
+    struct chunk *last_remainder;
+    size_t system_bytes, system_peak;
+
+    void *fast[FAST_BINS]; /* blocks, linked by covered links */
+    size_t fast_bytes;
+    uint32_t fast_count;
+    void *inbox_rest; /* the part of the inbox that was fetched but not merged yet */
+    size_t parked_bytes;
+    struct bins bins;
+
+    void *inbox __attribute__((aligned(CACHE_LINE))); /* chain of blocks that others sent home; atomic */
+    size_t inbox_bytes;                               /* of inbox and inbox_rest; atomic */
+
+    struct parked_batch parked[PARK_SLOTS][PARK_DEPTH] __attribute__((aligned(CACHE_LINE)));
+};
+
+enum arena_status {
+    ARENA_OK,
+    ARENA_FULL,   /* no memory */
+    ARENA_REFUSED, /* the lock can't be had; try another */
+    ARENA_MAP      /* nothing free fits, and the size is one for a mapping of its own */
+};
+
+extern struct arena arena_main;
+extern struct arena *arena_table[ARENA_LIMIT]; /* by id; [0, seal.arenas) are set */
+
+static inline size_t arena_uncoalesced(const struct arena *arena) {
+    return arena->fast_bytes + arena->parked_bytes + load_relaxed(&arena->inbox_bytes);
+}
+
+/* --- arena.c: which arena ------------------------------------------------------------------------------------------------------------- */
+
+void arena_init(void);                       /* once, under the caller's protection; after conf and seal */
+struct arena *arena_attach(bool main_thread); /* a thread begins: a released arena, a new one, or the least loaded */
+void arena_detach(struct arena *arena);       /* a thread ends; an arena that nobody uses gives back what it can */
+struct arena *arena_of_id(uint32_t id);
+struct arena *arena_spare(void);
+unsigned arena_limit(void);
+unsigned arena_total(void); /* arenas that have or had memory or a thread */
+
+/* The arena to take from instead of `busy`: one whose lock is free at once, or `busy`. */
+struct arena *arena_less_busy(struct arena *busy);
+
+/* Fork: every lock but the spare's, waiting until deadline at most; release in the parent; settle in the child. */
+void arena_fork_prepare(uint64_t deadline);
+void arena_fork_parent(void);
+void arena_fork_child(void);
+
+/* --- alloc.c: taking. Sizes are chunk sizes. -------------------------------------------------------------------------------------------- */
+
+/* One block. *zeroed is set if its memory is known to read as zero. may_map: ARENA_MAP may be returned. */
+enum arena_status arena_alloc(struct arena *arena, size_t size, bool may_map, void **mem, bool *zeroed);
+
+/* One block with mem aligned to `align`, more than 16. */
+enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, bool may_map, void **mem);
+
+/* Up to `want` blocks of at least `size` for slot `slot`: a parked batch, or fresh ones in address order. *count > 0 exactly if ARENA_OK. */
+enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem, unsigned *count);
+
+/* Grows or shrinks a block in place. False: it is as it was. */
+bool arena_resize(struct arena *arena, void *mem, size_t size);
+
+/* --- free.c: giving back ----------------------------------------------------------------------------------------------------------------- */
+
+/* n blocks of this arena, merged into the bins, at most ARENA_STEP; `fast`: into a fast bin where the size allows. */
+void arena_free(struct arena *arena, void **mem, unsigned n, bool fast);
+
+/* n blocks of this arena for slot `slot`: kept together if there is room, else merged. n <= PARK_MAX. */
+void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n);
+
+/* n blocks of this arena, from a thread of another: into the inbox. Never waits. */
+void arena_send(struct arena *arena, void **mem, unsigned n);
+
+/* Merges fast, inbox and parked blocks, then gives back what lies free at the top beyond `pad` bytes, and (purge) whole pages in free chunks
+ * elsewhere. True if anything went back to the system. */
+bool arena_trim(struct arena *arena, size_t pad, bool purge);
+
+/* Where a block that carries the key is: NULL if in no list of this arena. Looks at the lists of the block's size, slot < 0: at all parked. */
+const char *arena_holds(struct arena *arena, const void *mem);
+
+enum arena_backlog { BACKLOG_INBOX = 1, BACKLOG_FAST = 2, BACKLOG_PARKED = 4, BACKLOG_ALL = 7 };
+
+/* --- serve.c: from anywhere --------------------------------------------------------------------------------------------------------------- */
+
+/* One block with `size` bytes of chunk, mem aligned to `align` (16 at least): from `arena`, the spare, the main arena, or a mapping of its
+ * own. NULL if there is no memory. *zeroed as in arena_alloc. Any of them may be asked for by any thread. */
+void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed);
+
+/* The same for a batch; returns how many, 0 if there is no memory. */
+unsigned arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem);
+
+/* --- within the arena layer; the lock is held ------------------------------------------------------------------------------------------ */
+
+size_t arena_merge(struct arena *arena, struct chunk *chunk); /* an in-use chunk becomes free: into top or unsorted; bytes it has become */
+struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk); /* out of its bin; returns it */
+unsigned arena_merge_backlog(struct arena *arena, unsigned kinds); /* at most ARENA_STEP blocks of the kinds named; how many */
+bool arena_grow(struct arena *arena, size_t size);                /* so that top holds size and a smallest chunk */
+void arena_trim_top(struct arena *arena, size_t threshold, size_t pad);
+void arena_set_top(struct arena *arena, struct chunk *top, char *end);
+struct chunk *arena_check_block(struct arena *arena, void *mem, const char *line); /* the chunk, if it is in use and this arena's */
+
+#endif

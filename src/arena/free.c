@@ -1,0 +1,458 @@
+/* free.c: how a block comes back.
+ *
+ *   fast        small and no cache took it: into its fast bin, unmerged
+ *   merge       with a free chunk before it, with a free chunk or the top behind it; into top, or into the unsorted bin
+ *   trim        when much touched memory lies at the top, when a region other than the top's is wholly free
+ *   park, send  batches that a cache gives back: kept whole, or put into the inbox of an arena that isn't the thread's
+ *
+ * A block is what its seal says. Everything read from a neighbour is checked against that neighbour's own seal before it is believed.
+ * SPDX-License-Identifier: MIT */
+#include "arena/arena.h"
+
+#include <string.h>
+
+#include "conf/conf.h"
+#include "os/os.h"
+#include "os/report.h"
+
+#define FAST_CONSOLIDATE KIB(64) /* a free that makes a chunk this big merges the fast bins as well, as ptmalloc's does */
+#define PARK_SHARE 16            /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
+#define PARK_BYTES KIB(256)
+#define INBOX_SHARE 16
+#define INBOX_BYTES KIB(256)
+
+void arena_set_top(struct arena *arena, struct chunk *top, char *end) {
+    arena->top = top;
+    arena->top_end = end;
+    chunk_set(top, (size_t)(end - (char *)top), FLAG_P | arena->flag_a, TAG_TOP | arena->id);
+}
+
+static void set_system_bytes(struct arena *arena, size_t bytes) {
+    store_relaxed(&arena->system_bytes, bytes);
+    if (bytes > arena->system_peak) store_relaxed(&arena->system_peak, bytes);
+}
+
+static COLD _Noreturn void bad_block(struct arena *arena, void *mem, uint64_t head, uint32_t tag, const char *line) {
+    bool is_free = strcmp(line, "free(): invalid pointer") == 0;
+    if (is_free && tag == (TAG_BINNED | arena->id)) {
+        fatal("double free or corruption (!prev)", "block at %p of %zu bytes is free already: it lies in a bin of arena %u; it was freed twice", mem,
+              head_size(head), arena->id);
+    }
+    if (is_free && tag == (TAG_TOP | arena->id)) {
+        fatal("double free or corruption (top)", "block at %p is free already: it became part of the top of arena %u; it was freed twice", mem,
+              arena->id);
+    }
+    fatal(line, "block at %p: header 0x%lx does not carry the seal of a block in use of arena %u; the pointer is wrong, the block was freed already, or its header was overwritten",
+          mem, (unsigned long)head, arena->id);
+}
+
+struct chunk *arena_check_block(struct arena *arena, void *mem, const char *line) {
+    struct chunk *chunk = chunk_of(mem);
+    if (UNLIKELY(!bins_range(&arena->bins, chunk))) {
+        fatal(line, "block at %p lies outside arena %u (%p to %p); the pointer is wrong, or a link was overwritten", mem, arena->id,
+              (void *)(uintptr_t)arena->bins.low, (void *)(uintptr_t)arena->bins.high);
+    }
+    uint64_t head = chunk_head(chunk);
+    uint32_t tag = head_tag(head, chunk);
+    if (UNLIKELY(tag != (TAG_IN_USE | arena->id) || head_size(head) < CHUNK_MIN)) bad_block(arena, mem, head, tag, line);
+    return chunk;
+}
+
+/* --- merging --------------------------------------------------------------------------------------------------------------------------------- */
+
+struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk) {
+    bin_remove(&arena->bins, chunk);
+    if (chunk == arena->last_remainder) arena->last_remainder = NULL;
+    return chunk;
+}
+
+/* The free chunk before `chunk`, whose P bit is clear. */
+static struct chunk *previous(struct arena *arena, struct chunk *chunk) {
+    size_t size = chunk->prev_size;
+    struct chunk *before = (struct chunk *)((uintptr_t)chunk - size);
+    if (UNLIKELY(size < CHUNK_MIN || !bins_owns(&arena->bins, before) || chunk_size(before) != size)) {
+        fatal("corrupted size vs. prev_size", "chunk at %p says that a free chunk of %zu bytes stands before it; none does; something wrote past the end of a block",
+              (void *)chunk, size);
+    }
+    return before;
+}
+
+static bool close_if_free(struct arena *arena, struct chunk *chunk, size_t size);
+
+size_t arena_merge(struct arena *arena, struct chunk *chunk) {
+    uint64_t head = chunk_head(chunk);
+    size_t size = head_size(head);
+    struct chunk *next = chunk_at(chunk, size);
+    if (UNLIKELY(!bins_range(&arena->bins, next))) {
+        fatal("double free or corruption (out)", "block at %p of %zu bytes would end outside arena %u", chunk_mem(chunk), size, arena->id);
+    }
+    uint64_t next_head = chunk_head(next);
+    uint32_t tag = head_tag(next_head, next);
+    if (UNLIKELY((tag & TAG_ID) != arena->id || (tag & TAG_STATE) == TAG_STATE || (tag & TAG_STATE) == TAG_MAPPED)) {
+        fatal("free(): invalid next size (normal)", "block at %p of %zu bytes: header 0x%lx behind it, at %p, carries no seal of arena %u; something wrote past the end of this block",
+              chunk_mem(chunk), size, (unsigned long)next_head, (void *)next, arena->id);
+    }
+    if (UNLIKELY(!(next_head & FLAG_P))) {
+        fatal("double free or corruption (!prev)", "block at %p of %zu bytes: the chunk behind it says that it is free already", chunk_mem(chunk),
+              size);
+    }
+    if (!(head & FLAG_P)) {
+        struct chunk *before = previous(arena, chunk);
+        arena_take_out(arena, before);
+        chunk_wipe(chunk);
+        size += chunk_size(before);
+        chunk = before;
+    }
+    if (next == arena->top) {
+        chunk_wipe(next);
+        arena_set_top(arena, chunk, arena->top_end);
+    } else {
+        if ((tag & TAG_STATE) == TAG_BINNED) {
+            arena_take_out(arena, next);
+            chunk_wipe(next);
+            size += head_size(next_head);
+        } else {
+            chunk_set_p(next, false);
+        }
+        chunk_set(chunk, size, FLAG_P | arena->flag_a, TAG_BINNED | arena->id);
+        chunk_at(chunk, size)->prev_size = size;
+        if (!close_if_free(arena, chunk, size)) bin_insert_unsorted(&arena->bins, chunk);
+    }
+    return size;
+}
+
+/* --- regions ---------------------------------------------------------------------------------------------------------------------------------- */
+
+static void recompute_range(struct arena *arena) {
+    const char *low = NULL, *high = NULL;
+    for (struct region *region = arena->regions; region != NULL; region = region->next) {
+        if (low == NULL || region->start < low) low = region->start;
+        if (region->end > high) high = region->end;
+    }
+    arena->bins.low = low;
+    arena->bins.high = high;
+}
+
+static bool drop_region(struct arena *arena, struct region *region) {
+    size_t bytes = (size_t)(region->end - region->start);
+    struct region **link = &arena->regions, *next = region->next;
+    while (*link != region) link = &(*link)->next;
+    if (!region_close(region)) return false;
+    *link = next;
+    set_system_bytes(arena, arena->system_bytes - bytes);
+    recompute_range(arena);
+    return true;
+}
+
+/* A free chunk in no bin that fills a region other than the top's, but for the fencepost: the region goes back. */
+static bool close_if_free(struct arena *arena, struct chunk *chunk, size_t size) {
+    struct chunk *next = chunk_at(chunk, size);
+    if (chunk_tag(next) != (TAG_FENCE | arena->id)) return false;
+    for (struct region *region = arena->regions; region != NULL; region = region->next) {
+        if (region->start == (char *)chunk) return region->end == (char *)next + CHUNK_FENCE && drop_region(arena, region);
+    }
+    return false;
+}
+
+/* The top of a region that will not grow any more becomes a free chunk and a fencepost. */
+static void retire_top(struct arena *arena) {
+    struct chunk *top = arena->top;
+    if (top == NULL) return;
+    size_t size = (size_t)(arena->top_end - (char *)top) - CHUNK_FENCE;
+    uint32_t p = chunk_head(top) & FLAG_P;
+    arena->top = NULL;
+    arena->top_region = NULL;
+    if (size >= CHUNK_MIN) {
+        struct chunk *fence = chunk_at(top, size);
+        chunk_set(fence, CHUNK_FENCE, FLAG_P | arena->flag_a, TAG_FENCE | arena->id);
+        chunk_set(top, size, p | arena->flag_a, TAG_IN_USE | arena->id);
+        arena_merge(arena, top);
+        return;
+    }
+    for (size_t at = 0; at <= size; at += CHUNK_FENCE, p = FLAG_P) {
+        chunk_set(chunk_at(top, at), CHUNK_FENCE, p | arena->flag_a, TAG_FENCE | arena->id);
+    }
+}
+
+bool arena_grow(struct arena *arena, size_t size) {
+    size_t have = arena->top != NULL ? (size_t)(arena->top_end - (char *)arena->top) : 0;
+    size_t fresh = size + CHUNK_MIN, need = fresh > have ? fresh - have : CHUNK_MIN;
+    bool extended = false;
+    struct region *old = arena->top_region;
+    size_t old_end = old != NULL ? (size_t)old->end : 0, pad = conf_get(CONF_TOP_PAD);
+    struct region *region = arena == &arena_main ? region_grow_main(old, need, fresh, pad, &extended)
+                                                 : region_grow_heap(old, need, fresh, pad, &extended);
+    if (region == NULL) return false;
+    if (extended) {
+        set_system_bytes(arena, arena->system_bytes + ((size_t)region->end - old_end));
+    } else {
+        retire_top(arena);
+        region->next = arena->regions;
+        arena->regions = region;
+        arena->top_region = region;
+        set_system_bytes(arena, arena->system_bytes + (size_t)(region->end - region->start));
+    }
+    recompute_range(arena);
+    struct chunk *top = extended ? arena->top : (struct chunk *)region->start;
+    if (!extended && region->clean < (char *)chunk_mem(top)) region->clean = chunk_mem(top);
+    arena_set_top(arena, top, region->end);
+    return true;
+}
+
+/* Gives back what lies touched at the top beyond `threshold`, but for `pad` bytes. */
+void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
+    struct region *region = arena->top_region;
+    if (arena->top == NULL) return;
+    char *top = (char *)arena->top;
+    char *touched = region->clean < arena->top_end ? region->clean : arena->top_end;
+    if (touched <= top + CHUNK_HEADER || (size_t)(touched - top) <= threshold) return;
+    if (top == region->start && region->kind != SEEMALLOC_REGION_BRK && (arena->regions->next != NULL || load_relaxed(&arena->threads) == 0)) {
+        /* Wholly free, and not all that a working arena has. */
+        arena->top = NULL;
+        arena->top_region = NULL;
+        if (drop_region(arena, region)) return;
+        arena->top = (struct chunk *)top;
+        arena->top_region = region;
+    }
+    size_t page = os_page_size();
+    if (pad > (size_t)(arena->top_end - top)) return;
+    char *new_end = (char *)align_up((size_t)top + CHUNK_MIN + pad, page);
+    if (new_end >= touched) return;
+    char *old_end = region->end;
+    if (!region_shrink(region, new_end)) return;
+    set_system_bytes(arena, arena->system_bytes - (size_t)(old_end - new_end));
+    recompute_range(arena);
+    arena_set_top(arena, arena->top, new_end);
+}
+
+static void trim_by_threshold(struct arena *arena) { arena_trim_top(arena, conf_get(CONF_TRIM_THRESHOLD), conf_get(CONF_TOP_PAD)); }
+
+/* --- backlogs -------------------------------------------------------------------------------------------------------------------------------- */
+
+static void fast_push(struct arena *arena, void *mem, size_t size) {
+    size_t index = size / CHUNK_ALIGN - 2;
+    struct chunk *chunk = chunk_of(mem), *next = chunk_at(chunk, size);
+    uint32_t tag = bins_range(&arena->bins, next) ? chunk_tag(next) : TAG_STATE;
+    if (UNLIKELY((tag & TAG_ID) != arena->id || (tag & TAG_STATE) == TAG_STATE)) {
+        fatal("free(): invalid next size (fast)", "block at %p of %zu bytes: the header behind it, at %p, is overwritten; something wrote past the end of this block",
+              mem, size, (void *)next);
+    }
+    link_store(mem, arena->fast[index]);
+    key_set(mem);
+    arena->fast[index] = mem;
+    arena->fast_bytes += size;
+    arena->fast_count++;
+}
+
+/* The next block of a chain inside blocks, checked. */
+static struct chunk *chain_pop(struct arena *arena, void **chain, const char *line) {
+    void *mem = *chain;
+    struct chunk *chunk = arena_check_block(arena, mem, line);
+    *chain = link_load(mem);
+    key_clear(mem);
+    return chunk;
+}
+
+static unsigned merge_inbox(struct arena *arena, unsigned step) {
+    unsigned n = 0;
+    while (n < step) {
+        if (arena->inbox_rest == NULL && load_relaxed(&arena->inbox) != NULL) arena->inbox_rest = exchange_acquire(&arena->inbox, NULL);
+        if (arena->inbox_rest == NULL) break;
+        struct chunk *chunk = chain_pop(arena, &arena->inbox_rest, "free(): invalid pointer");
+        sub_relaxed(&arena->inbox_bytes, chunk_size(chunk));
+        arena_merge(arena, chunk);
+        n++;
+    }
+    return n;
+}
+
+static unsigned merge_fast(struct arena *arena, unsigned step) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < FAST_BINS; i++) {
+        while (n < step && arena->fast[i] != NULL) {
+            struct chunk *chunk = chain_pop(arena, &arena->fast[i], "malloc_consolidate(): invalid chunk size");
+            size_t size = chunk_size(chunk);
+            if (UNLIKELY(size / CHUNK_ALIGN - 2 != i)) {
+                fatal("malloc_consolidate(): invalid chunk size", "fast bin %u holds a chunk of %zu bytes at %p", i, size, (void *)chunk);
+            }
+            arena->fast_bytes -= size;
+            arena->fast_count--;
+            arena_merge(arena, chunk);
+            n++;
+        }
+    }
+    return n;
+}
+
+static unsigned merge_parked(struct arena *arena, unsigned step) {
+    unsigned n = 0;
+    for (unsigned slot = 0; slot < PARK_SLOTS && arena->parked_bytes != 0; slot++) {
+        for (unsigned depth = 0; depth < PARK_DEPTH; depth++) {
+            struct parked_batch *batch = &arena->parked[slot][depth];
+            while (n < step && batch->count != 0) {
+                void *mem = batch->mem[--batch->count];
+                struct chunk *chunk = arena_check_block(arena, mem, "free(): invalid pointer");
+                arena->parked_bytes -= chunk_size(chunk);
+                key_clear(mem);
+                arena_merge(arena, chunk);
+                n++;
+            }
+        }
+    }
+    return n;
+}
+
+unsigned arena_merge_backlog(struct arena *arena, unsigned kinds) {
+    unsigned n = 0;
+    if (kinds & BACKLOG_INBOX) n += merge_inbox(arena, ARENA_STEP);
+    if (kinds & BACKLOG_FAST && n < ARENA_STEP) n += merge_fast(arena, ARENA_STEP - n);
+    if (kinds & BACKLOG_PARKED && n < ARENA_STEP) n += merge_parked(arena, ARENA_STEP - n);
+    return n;
+}
+
+/* --- coming back ------------------------------------------------------------------------------------------------------------------------------ */
+
+static bool is_fast(size_t size) {
+    size_t limit = conf_get(CONF_MXFAST);
+    return limit != 0 && size <= align_down(limit + CHUNK_OVERHEAD, CHUNK_ALIGN);
+}
+
+void arena_free(struct arena *arena, void **mem, unsigned n, bool fast) {
+    if (!lock_enter(&arena->lock)) {
+        arena_send(arena, mem, n);
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        struct chunk *chunk = arena_check_block(arena, mem[i], "free(): invalid pointer");
+        size_t size = chunk_size(chunk);
+        if (fast && is_fast(size)) {
+            fast_push(arena, mem[i], size);
+        } else {
+            key_clear(mem[i]);
+            if (arena_merge(arena, chunk) >= FAST_CONSOLIDATE && arena->fast_count != 0) arena_merge_backlog(arena, BACKLOG_FAST);
+        }
+    }
+    trim_by_threshold(arena);
+    lock_leave(&arena->lock);
+}
+
+void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n) {
+    size_t bytes = 0;
+    for (unsigned i = 0; i < n; i++) bytes += chunk_size(chunk_of(mem[i]));
+    if (lock_enter(&arena->lock)) {
+        size_t room = max_size(PARK_BYTES, arena->system_bytes / PARK_SHARE);
+        for (unsigned depth = 0; depth < PARK_DEPTH && arena->parked_bytes + bytes <= room; depth++) {
+            struct parked_batch *batch = &arena->parked[slot][depth];
+            if (batch->count != 0) continue;
+            for (unsigned i = 0; i < n; i++) batch->mem[i] = mem[i];
+            batch->count = n;
+            arena->parked_bytes += bytes;
+            n = 0;
+            break;
+        }
+        lock_leave(&arena->lock);
+    }
+    if (n != 0) arena_free(arena, mem, n, false);
+}
+
+/* --- the inbox --------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Whoever finds the inbox too full, or its owner gone, empties it if the lock is free. */
+static void drain_for_owner(struct arena *arena) {
+    bool deserted = load_relaxed(&arena->threads) == 0 && arena != &arena_main;
+    size_t room = deserted ? 0 : max_size(INBOX_BYTES, load_relaxed(&arena->system_bytes) / INBOX_SHARE);
+    while (load_relaxed(&arena->inbox_bytes) > room && lock_try(&arena->lock)) {
+        unsigned n = merge_inbox(arena, ARENA_STEP);
+        if (deserted) {
+            arena_trim_top(arena, 0, 0);
+        } else {
+            trim_by_threshold(arena);
+        }
+        lock_leave(&arena->lock);
+        if (n == 0) break;
+    }
+}
+
+void arena_send(struct arena *arena, void **mem, unsigned n) {
+    if (n == 0 || load_relaxed(&arena->lock.word) == LOCK_ABANDONED) return; /* lost with its arena when the process was forked */
+    size_t bytes = 0;
+    for (unsigned i = 0; i < n; i++) {
+        bytes += chunk_size(chunk_of(mem[i]));
+        key_set(mem[i]);
+        if (i + 1 < n) link_store(mem[i], mem[i + 1]);
+    }
+    add_relaxed(&arena->inbox_bytes, bytes);
+    void *head = load_relaxed(&arena->inbox);
+    do {
+        link_store(mem[n - 1], head);
+    } while (!cas_release(&arena->inbox, &head, mem[0]));
+    drain_for_owner(arena);
+}
+
+/* --- on demand ------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Gives the whole pages inside the free chunks of one sorted bin back to the system. */
+static bool purge_bin(struct arena *arena, unsigned index) {
+    size_t page = os_page_size();
+    struct chunk *bin = bin_chunk(&arena->bins, index);
+    bool any = false;
+    for (struct chunk *chunk = bin->bk; chunk != bin; chunk = chunk->bk) {
+        if (UNLIKELY(!bins_owns(&arena->bins, chunk))) {
+            fatal("corrupted double-linked list", "bin %u leads to %p, which is not a free chunk", index, (void *)chunk);
+        }
+        size_t from = align_up((size_t)(chunk + 1), page), to = align_down((size_t)chunk + chunk_size(chunk), page);
+        if (from < to) any |= os_discard((void *)from, to - from, SEEMALLOC_CALL_MADVISE_PURGE);
+    }
+    return any;
+}
+
+bool arena_trim(struct arena *arena, size_t pad, bool purge) {
+    bool more = true, any = false;
+    while (more) {
+        if (!lock_enter(&arena->lock)) return any;
+        more = arena_merge_backlog(arena, BACKLOG_ALL) != 0;
+        lock_leave(&arena->lock);
+    }
+    /* One bin under the lock at a time; bins below a page hold no whole page. */
+    for (unsigned index = bin_index(os_page_size()); purge && index <= BIN_LAST + 1; index++) {
+        unsigned at = index <= BIN_LAST ? index : BIN_UNSORTED;
+        if (!lock_enter(&arena->lock)) return any;
+        any |= purge_bin(arena, at);
+        lock_leave(&arena->lock);
+    }
+    if (!lock_enter(&arena->lock)) return any;
+    size_t before = arena->system_bytes;
+    uint64_t events = os_counters.calls[SEEMALLOC_CALL_MADVISE_TRIM];
+    arena_trim_top(arena, 0, pad);
+    any |= arena->system_bytes < before || os_counters.calls[SEEMALLOC_CALL_MADVISE_TRIM] != events;
+    lock_leave(&arena->lock);
+    return any;
+}
+
+/* Whether a chain inside blocks holds `mem`. A broken chain ends the search: who pops from it will say so. */
+static bool chain_holds(struct arena *arena, const void *chain, const void *mem) {
+    while (chain != NULL && chain != mem) {
+        struct chunk *chunk = chunk_of(chain);
+        if (!bins_range(&arena->bins, chunk) || chunk_tag(chunk) != (TAG_IN_USE | arena->id)) return false;
+        chain = link_load(chain);
+    }
+    return chain == mem;
+}
+
+const char *arena_holds(struct arena *arena, const void *mem) {
+    if (!lock_enter(&arena->lock)) return NULL;
+    const char *where = NULL;
+    if (chain_holds(arena, load_acquire(&arena->inbox), mem) || chain_holds(arena, arena->inbox_rest, mem)) where = "the inbox";
+    size_t index = chunk_size(chunk_of(mem)) / CHUNK_ALIGN - 2;
+    if (where == NULL && index < FAST_BINS && chain_holds(arena, arena->fast[index], mem)) where = "a fast bin";
+    for (unsigned slot = 0; slot < PARK_SLOTS && where == NULL && arena->parked_bytes != 0; slot++) {
+        for (unsigned depth = 0; depth < PARK_DEPTH; depth++) {
+            const struct parked_batch *batch = &arena->parked[slot][depth];
+            for (unsigned i = 0; i < batch->count; i++) {
+                if (batch->mem[i] == mem) where = "a parked batch";
+            }
+        }
+    }
+    lock_leave(&arena->lock);
+    return where;
+}

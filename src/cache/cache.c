@@ -1,0 +1,464 @@
+/* cache.c: the misses of the thread cache, and its life. See cache.h. SPDX-License-Identifier: MIT */
+#include "cache/cache.h"
+
+#include <string.h>
+
+#include "conf/conf.h"
+#include "heap/mapped.h"
+#include "os/os.h"
+#include "os/report.h"
+
+#define CLASS_BYTES KIB(256) /* of a magazine of medium blocks */
+#define CLASS_COUNT_MIN 4
+
+struct cache cache_none, cache_dead;
+__thread struct cache *cache_self __attribute__((tls_model("initial-exec"))) = &cache_none;
+
+static struct cache *all_caches; /* push only */
+static uint32_t orphans;         /* caches whose thread did not come along into this forked child */
+size_t cache_in_use_peak;
+static size_t system_peak;
+
+size_t cache_system_peak(void) { return load_relaxed(&system_peak); }
+
+/* --- start ------------------------------------------------------------------------------------------------------------------------------------ */
+
+enum start { START_NOT, START_RUNS, START_DONE };
+static uint32_t started, configured;
+
+static void thread_exit(void *value);
+
+static COLD void start_once(void) {
+    uint32_t state = START_NOT;
+    if (cas_acq_rel(&started, &state, START_RUNS)) {
+        conf_init(NULL);
+        seal_init();
+        arena_init();
+        prim_thread_exit_hook(thread_exit);
+        store_release(&started, START_DONE);
+    }
+    while (load_acquire(&started) != START_DONE) cpu_relax();
+}
+
+void cache_init(void) {
+    if (UNLIKELY(load_acquire(&started) != START_DONE)) start_once();
+    if (LIKELY(load_acquire(&configured) == START_DONE)) return;
+    /* ld.so allocates before libc knows the environment: until then the defaults hold and nobody gets a cache. */
+    char **environment;
+    uint32_t state = START_NOT;
+    if (!prim_environment(&environment) || !cas_acq_rel(&configured, &state, START_RUNS)) return;
+    conf_init(environment);
+    store_release(&configured, START_DONE);
+}
+
+/* --- a thread's cache -------------------------------------------------------------------------------------------------------------------------- */
+
+static unsigned count_max(unsigned class) {
+    size_t count = CLASS_BYTES / class_size(class);
+    count = count < CLASS_COUNT_MIN ? CLASS_COUNT_MIN : min_size(count, MAGAZINE_MAX);
+    return (unsigned)min_size(count, conf_get(CONF_TCACHE_COUNT));
+}
+
+static unsigned count_first(unsigned class) {
+    return (unsigned)min_size(class <= CLASS_EXACT ? 4 : class_size(class) <= KIB(32) ? 2 : 1, conf_get(CONF_TCACHE_COUNT));
+}
+
+static bool caches_wanted(void) {
+    return load_relaxed(&configured) == START_DONE && conf_get(CONF_TCACHE_MAX) != 0 && conf_get(CONF_TCACHE_COUNT) != 0 &&
+           conf_get(CONF_PERTURB) == 0;
+}
+
+static void magazines_init(struct cache *cache) {
+    cache->classes = class_above(request_size(conf_get(CONF_TCACHE_MAX))) + 1;
+    cache->reserved = 0;
+    for (unsigned class = 0; class < CLASS_COUNT; class++) {
+        struct magazine *magazine = &cache->magazine[class];
+        magazine->bottom = magazine->top = magazine->limit = cache->slots[class]; /* the first miss opens it */
+        cache->missed[class] = 0;
+    }
+}
+
+static struct cache *cache_new(void) {
+    for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
+        uint32_t state = CACHE_FREE;
+        if (load_relaxed(&cache->state) == CACHE_FREE && cas_acq_rel(&cache->state, &state, CACHE_LIVE)) return cache;
+    }
+    struct cache *cache = os_map_guarded(sizeof *cache);
+    if (cache == NULL) return NULL;
+    cache->state = CACHE_LIVE;
+    cache->next = load_relaxed(&all_caches);
+    while (!cas_acq_rel(&all_caches, &cache->next, cache)) {}
+    return cache;
+}
+
+/* This thread's cache, made now if it has none and may have one; else NULL. */
+static struct cache *cache_mine(void) {
+    struct cache *cache = cache_self;
+    if (LIKELY(cache != &cache_none && cache != &cache_dead)) return cache;
+    if (cache == &cache_dead || !caches_wanted()) return NULL;
+    cache = cache_new();
+    if (cache == NULL) return NULL;
+    cache->arena = arena_attach(prim_is_main_thread());
+    cache->misses = 0;
+    store_relaxed(&cache->busy, 0);
+    magazines_init(cache);
+    cache_self = cache;
+    prim_thread_exit_arm(cache); /* may allocate: the cache serves that already */
+    return cache;
+}
+
+static struct arena *arena_mine(const struct cache *cache) { return cache != NULL ? cache->arena : &arena_main; }
+
+/* --- blocks leave a magazine --------------------------------------------------------------------------------------------------------------- */
+
+/* n blocks of one class that are in no magazine any more go home. */
+static void send_home(struct arena *own, unsigned class, void **mem, unsigned n) {
+    while (n != 0) {
+        struct chunk *first = chunk_of(mem[0]);
+        uint32_t id = chunk_tag(first);
+        if (UNLIKELY(!tag_in_use(id))) {
+            fatal("free(): invalid pointer", "cached block at %p: its header 0x%lx was overwritten after it was freed", mem[0],
+                  (unsigned long)chunk_head(first));
+        }
+        void *same[MAGAZINE_MAX];
+        unsigned others = 0, count = 0;
+        for (unsigned i = 0; i < n; i++) {
+            if (chunk_tag(chunk_of(mem[i])) == id) {
+                same[count++] = mem[i];
+            } else {
+                mem[others++] = mem[i];
+            }
+        }
+        struct arena *arena = arena_of_id(id);
+        if (arena == own) {
+            arena_park(arena, class, same, count);
+        } else {
+            arena_send(arena, same, count);
+        }
+        n = others;
+    }
+}
+
+/* The older n blocks of a magazine leave it; it is shrunk first, so that no pointer is in two places. */
+static void flush_older(struct cache *cache, unsigned class, unsigned n) {
+    struct magazine *magazine = &cache->magazine[class];
+    unsigned count = (unsigned)(magazine->top - magazine->bottom);
+    void *leaving[MAGAZINE_MAX];
+    n = n < count ? n : count;
+    store_relaxed(&cache->busy, 1);
+    for (unsigned i = 0; i < n; i++) leaving[i] = load_relaxed(&magazine->bottom[i]);
+    for (unsigned i = n; i < count; i++) store_relaxed(&magazine->bottom[i - n], load_relaxed(&magazine->bottom[i]));
+    store_relaxed(&magazine->top, magazine->top - n);
+    send_home(cache->arena, class, leaving, n);
+    store_relaxed(&cache->busy, 0);
+}
+
+static void flush_all(struct cache *cache) {
+    for (unsigned class = 2; class < CLASS_COUNT; class++) {
+        if (cache->magazine[class].top != cache->magazine[class].bottom) flush_older(cache, class, MAGAZINE_MAX);
+    }
+}
+
+/* --- limits ------------------------------------------------------------------------------------------------------------------------------------ */
+
+static unsigned limit_of(const struct cache *cache, unsigned class) {
+    return (unsigned)(cache->magazine[class].limit - cache->magazine[class].bottom);
+}
+
+static void set_limit(struct cache *cache, unsigned class, unsigned count) {
+    cache->reserved += class_size(class) * ((size_t)count - limit_of(cache, class));
+    cache->magazine[class].limit = cache->magazine[class].bottom + count;
+}
+
+/* After a miss: opens a magazine, or doubles it while the sum of all allows. */
+static void widen(struct cache *cache, unsigned class) {
+    unsigned now = limit_of(cache, class), most = count_max(class), first = count_first(class);
+    unsigned wanted = now == 0 ? first : min_unsigned(2 * now, most);
+    if (wanted <= now || (wanted > first && cache->reserved + class_size(class) * (wanted - now) > CACHE_BYTES)) return;
+    set_limit(cache, class, wanted);
+}
+
+/* Classes without a miss for a while are halved, medium ones down to nothing; their surplus goes home. */
+static void decay(struct cache *cache) {
+    cache->misses = 0;
+    for (unsigned class = 2; class < CLASS_COUNT; class++) {
+        unsigned now = limit_of(cache, class), least = class <= CLASS_EXACT ? count_first(class) : 0;
+        if (!cache->missed[class] && now > least) {
+            unsigned half = now / 2 > least ? now / 2 : least;
+            unsigned count = (unsigned)(cache->magazine[class].top - cache->magazine[class].bottom);
+            if (count > half) flush_older(cache, class, count - half);
+            set_limit(cache, class, half);
+        }
+        cache->missed[class] = 0;
+    }
+}
+
+static void missed(struct cache *cache, unsigned class) {
+    cache->missed[class] = 1;
+    if (++cache->misses >= CACHE_DECAY) decay(cache);
+    if (load_relaxed(&cache->events) != load_relaxed(&os_counters.event_count)) {
+        store_relaxed(&cache->events, load_relaxed(&os_counters.event_count));
+        cache_note_peak();
+    }
+}
+
+/* --- malloc missed ------------------------------------------------------------------------------------------------------------------------- */
+
+static void reclaim_orphan(void);
+
+/* M_PERTURB: there are no hits while it is set. */
+static void *perturbed(void *mem) {
+    unsigned byte = (unsigned)conf_get(CONF_PERTURB);
+    if (UNLIKELY(byte != 0) && mem != NULL) memset(mem, (int)(byte ^ 0xff), head_usable(chunk_head(chunk_of(mem))));
+    return mem;
+}
+
+static bool class_serves(const struct cache *cache, size_t size) {
+    return cache != NULL && size <= CLASS_SIZE_MAX && class_above(size) < cache->classes &&
+           class_size(class_above(size)) < conf_get(CONF_MMAP_THRESHOLD);
+}
+
+static void *refill(struct cache *cache, unsigned class) {
+    void *batch[MAGAZINE_MAX];
+    widen(cache, class);
+    unsigned want = limit_of(cache, class) / 2 + 1;
+    store_relaxed(&cache->busy, 1);
+    unsigned n = arena_serve_batch(arena_less_busy(cache->arena), class, class_size(class), want, batch);
+    struct magazine *magazine = &cache->magazine[class];
+    /* In reverse, so that they are handed out in address order. A signal handler may have filled the magazine meanwhile. */
+    while (n > 1 && magazine->top != magazine->limit) {
+        store_relaxed(magazine->top, batch[--n]);
+        store_relaxed(&magazine->top, magazine->top + 1);
+    }
+    if (n > 1) send_home(cache->arena, class, batch + 1, n - 1);
+    store_relaxed(&cache->busy, 0);
+    missed(cache, class);
+    if (n != 0) key_clear(batch[0]);
+    return n != 0 ? batch[0] : NULL;
+}
+
+void *cache_alloc(size_t size) {
+    cache_init();
+    struct cache *cache = cache_mine();
+    if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
+    if (class_serves(cache, size) && !load_relaxed(&cache->busy)) return refill(cache, class_above(size));
+    bool zeroed;
+    return cache_alloc_large(size, CHUNK_ALIGN, &zeroed);
+}
+
+void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
+    cache_init();
+    struct cache *cache = cache_mine();
+    struct arena *arena = arena_mine(cache);
+    void *mem = arena_serve(arena_less_busy(arena), size, align, zeroed);
+    if (mem == NULL && cache != NULL && !load_relaxed(&cache->busy)) {
+        /* Out of memory: what this thread holds back may be what is missing. */
+        flush_all(cache);
+        arena_trim(arena, conf_get(CONF_TOP_PAD), false);
+        mem = arena_serve(arena, size, align, zeroed);
+    }
+    if (cache != NULL && load_relaxed(&cache->events) != load_relaxed(&os_counters.event_count)) {
+        store_relaxed(&cache->events, load_relaxed(&os_counters.event_count));
+        cache_note_peak();
+    }
+    if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) *zeroed = false;
+    return perturbed(mem);
+}
+
+/* --- free missed ------------------------------------------------------------------------------------------------------------------------------ */
+
+static bool magazines_hold(unsigned class, const void *mem) {
+    for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
+        if (load_relaxed(&cache->state) == CACHE_FREE) continue;
+        struct magazine *magazine = &cache->magazine[class];
+        void **top = load_relaxed(&magazine->top);
+        for (void **slot = cache->slots[class]; slot < top; slot++) {
+            if (load_relaxed(slot) == mem) return true;
+        }
+    }
+    return false;
+}
+
+/* Where a block is that carries the key: NULL if the user happened to store that value. */
+static const char *free_place(const void *mem, uint64_t head) {
+    uint32_t tag = head_tag(head, chunk_of(mem));
+    if (!tag_in_use(tag)) return NULL;
+    size_t size = head_size(head);
+    return size <= CLASS_SIZE_MAX && magazines_hold(class_below(size), mem) ? "a thread cache" : arena_holds(arena_of_id(tag), mem);
+}
+
+static COLD void check_double_free(void *mem, uint64_t head) {
+    const char *where = free_place(mem, head);
+    if (where == NULL) return;
+    fatal(strcmp(where, "a fast bin") == 0 ? "double free or corruption (fasttop)" : "free(): double free detected in tcache 2",
+          "block at %p of %zu bytes is free already: it lies in %s; it was freed twice", mem, head_size(head), where);
+}
+
+void cache_check_live(void *mem, const char *line) {
+    const char *where = free_place(mem, chunk_head(chunk_of(mem)));
+    if (where != NULL) fatal(line, "block at %p was freed already: it lies in %s", mem, where);
+}
+
+static COLD _Noreturn void bad_pointer(void *mem, uint64_t head, uint32_t tag) {
+    switch (((uintptr_t)mem & (CHUNK_ALIGN - 1)) == 0 && (tag & TAG_ID) < load_relaxed(&seal.arenas) ? tag & TAG_STATE : TAG_STATE) {
+    case TAG_BINNED:
+        fatal("double free or corruption (!prev)", "block at %p of %zu bytes is free already: it lies in a bin of arena %u; it was freed twice",
+              mem, head_size(head), tag & TAG_ID);
+    case TAG_TOP:
+        fatal("double free or corruption (top)", "block at %p is free already: it is the top of arena %u; it was freed twice", mem, tag & TAG_ID);
+    default:
+        fatal("free(): invalid pointer",
+              "pointer %p: found header 0x%lx, expected the seal of a block in use; it did not come from malloc, was freed already, or its header was overwritten",
+              mem, (unsigned long)head);
+    }
+}
+
+static void free_mapped(void *mem, uint64_t head) {
+    conf_slide(head_size(head));
+    mapped_free(mem, "munmap_chunk(): invalid pointer");
+}
+
+void cache_free(void *mem) {
+    cache_init();
+    struct chunk *chunk = chunk_of(mem);
+    uint64_t head = chunk_head(chunk);
+    uint32_t tag = head_tag(head, chunk);
+    size_t size = head_size(head);
+    if (tag == TAG_MAPPED && (head & FLAG_M)) {
+        free_mapped(mem, head);
+        return;
+    }
+    if (UNLIKELY(!tag_in_use(tag) || size < CHUNK_MIN || ((uintptr_t)mem & (CHUNK_ALIGN - 1)) != 0)) bad_pointer(mem, head, tag);
+    struct arena *arena = arena_of_id(tag);
+    if (UNLIKELY(key_matches(mem))) check_double_free(mem, head);
+    if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) memset(mem, (int)conf_get(CONF_PERTURB), head_usable(head));
+    if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
+    struct cache *cache = cache_mine();
+    if (cache != NULL && size <= CLASS_SIZE_MAX && !load_relaxed(&cache->busy)) {
+        unsigned class = class_below(size);
+        if (class < cache->classes) {
+            struct magazine *magazine = &cache->magazine[class];
+            if (magazine->top == magazine->limit) {
+                widen(cache, class);
+                if (magazine->top == magazine->limit) flush_older(cache, class, (limit_of(cache, class) + 1) / 2);
+                missed(cache, class);
+            }
+            if (cache_push(class, mem)) return;
+        }
+    }
+    if (arena == arena_mine(cache) || load_relaxed(&arena->lock.word) == LOCK_FREE) {
+        arena_free(arena, &mem, 1, true);
+    } else {
+        arena_send(arena, &mem, 1);
+    }
+}
+
+bool cache_resize(void *mem, size_t old_size, size_t size) {
+    if (size <= old_size && old_size - size < max_size(CHUNK_MIN, old_size / 8)) return true;
+    struct chunk *chunk = chunk_of(mem);
+    uint32_t tag = chunk_tag(chunk);
+    return tag_in_use(tag) && arena_resize(arena_of_id(tag), mem, size);
+}
+
+/* --- the end of a thread ---------------------------------------------------------------------------------------------------------------------- */
+
+static void cache_close(struct cache *cache) {
+    flush_all(cache);
+    struct arena *arena = cache->arena;
+    store_release(&cache->state, CACHE_FREE);
+    arena_detach(arena);
+}
+
+static void thread_exit(void *value) {
+    cache_self = &cache_dead; /* what the thread still frees takes the locked path */
+    cache_close(value);
+}
+
+void cache_flush(void) {
+    struct cache *cache = cache_self;
+    if (cache != &cache_none && cache != &cache_dead && !load_relaxed(&cache->busy)) flush_all(cache);
+}
+
+void cache_settings_changed(void) {
+    struct cache *cache = cache_self;
+    if (cache == &cache_none || cache == &cache_dead || caches_wanted()) return;
+    cache_self = &cache_none;
+    cache_close(cache);
+}
+
+/* --- seeing ----------------------------------------------------------------------------------------------------------------------------------- */
+
+void cache_walk(void (*visit)(void *arg, void *mem), void *arg) {
+    for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
+        if (load_acquire(&cache->state) == CACHE_FREE) continue;
+        for (unsigned class = 2; class < CLASS_COUNT; class++) {
+            void **top = load_relaxed(&cache->magazine[class].top);
+            for (void **slot = cache->slots[class]; slot < top; slot++) visit(arg, load_relaxed(slot));
+        }
+    }
+}
+
+unsigned cache_live(void) {
+    unsigned live = 0;
+    for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) live += load_relaxed(&cache->state) == CACHE_LIVE;
+    return live;
+}
+
+/* An estimate from what everybody last published, with class sizes for cached blocks. */
+void cache_note_peak(void) {
+    size_t used = load_relaxed(&mapped_bytes), unused = 0;
+    for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) {
+        const struct arena *arena = arena_of_id(id);
+        used += load_relaxed(&arena->system_bytes);
+        unused += load_relaxed(&arena->bins.bytes) + load_relaxed(&arena->fast_bytes) + load_relaxed(&arena->parked_bytes) +
+                  load_relaxed(&arena->inbox_bytes);
+        const struct chunk *top = load_relaxed(&arena->top);
+        if (top != NULL) unused += (size_t)(load_relaxed(&arena->top_end) - (const char *)top);
+    }
+    for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
+        if (load_relaxed(&cache->state) == CACHE_FREE) continue;
+        for (unsigned class = 2; class < CLASS_COUNT; class++) {
+            unused += class_size(class) * (size_t)(load_relaxed(&cache->magazine[class].top) - cache->slots[class]);
+        }
+    }
+    atomic_max(&system_peak, used);
+    if (unused < used) atomic_max(&cache_in_use_peak, used - unused);
+}
+
+/* --- fork ------------------------------------------------------------------------------------------------------------------------------------- */
+
+void cache_fork_prepare(void) { arena_fork_prepare(prim_clock() + 2000000000u); }
+void cache_fork_parent(void) { arena_fork_parent(); }
+
+/* The caches of threads that did not come along are only marked here: a child that execs at once pays nothing more. */
+void cache_fork_child(void) {
+    arena_fork_child();
+    uint32_t left = 0;
+    for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
+        if (cache == cache_self || load_relaxed(&cache->state) == CACHE_FREE) continue;
+        bool trusted = load_relaxed(&cache->state) != CACHE_LOST && !load_relaxed(&cache->busy);
+        store_relaxed(&cache->state, trusted ? CACHE_ORPHAN : CACHE_LOST);
+        left += trusted;
+    }
+    store_relaxed(&orphans, left);
+    struct cache *mine = cache_self;
+    if (mine == &cache_none || mine == &cache_dead) return;
+    if (load_relaxed(&mine->arena->lock.word) == LOCK_ABANDONED) {
+        mine->arena = arena_attach(false);
+    } else {
+        store_relaxed(&mine->arena->threads, 1);
+    }
+}
+
+/* Brings one home on a slow path. */
+static COLD void reclaim_orphan(void) {
+    for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
+        uint32_t state = CACHE_ORPHAN;
+        if (load_relaxed(&cache->state) != CACHE_ORPHAN || !cas_acq_rel(&cache->state, &state, CACHE_LIVE)) continue;
+        sub_relaxed(&orphans, 1);
+        flush_all(cache);
+        store_release(&cache->state, CACHE_FREE);
+        return;
+    }
+    store_relaxed(&orphans, 0);
+}

@@ -1,0 +1,98 @@
+/* cache.h: a thread cache: one magazine of pointers per size class, so that malloc and free hit without a lock.
+ *
+ *   magazine    bottom ─> [p][p][p][ ][ ][ ] <─ limit          bottom <= top <= limit
+ *                               top ─┘                         count = top - bottom
+ *
+ * A hit pops or pushes a pointer and touches the magazine and the block's own line, nothing else. The slots lie in the cache's own mapping
+ * between guard pages; nothing that stands in a cached block is followed. Blocks of any arena may be in it: they go home when it is full.
+ *
+ * Every thread has a pointer to its cache that is never NULL: it starts at `cache_none`, whose magazines are empty and full at once, so that
+ * the first call misses; after the thread's exit it is `cache_dead`, likewise.
+ *
+ * A live cache belongs to its thread. Others only read: top (relaxed; may be stale) and the slots below it. Caches are mapped once and
+ * pooled. `limit` starts low, doubles on misses (slow start) up to a count and a sum of bytes, and is halved in classes that saw no miss
+ * for a while, so an idle cache keeps little. SPDX-License-Identifier: MIT */
+#ifndef CACHE_CACHE_H
+#define CACHE_CACHE_H
+
+#include "arena/arena.h"
+#include "cache/class.h"
+
+#define MAGAZINE_MAX 64      /* slots of a magazine */
+#define CACHE_BYTES MIB(1)   /* what the limits of a cache's magazines may add up to */
+#define CACHE_DECAY 256      /* misses between two looks for idle classes */
+
+struct magazine {
+    void **top, **bottom, **limit;
+};
+
+enum cache_state { CACHE_FREE, CACHE_LIVE, CACHE_ORPHAN, CACHE_LOST };
+
+struct cache {
+    struct magazine magazine[CLASS_COUNT];
+    struct arena *arena;
+    struct cache *next;        /* all caches ever made; set before it is linked */
+    uint32_t state;            /* enum cache_state; atomic */
+    uint32_t busy;             /* its thread is changing a magazine in bulk: a forked child must not trust it */
+    uint32_t misses;           /* since the last decay */
+    unsigned classes;          /* those below are served; settings decide when the cache is made */
+    size_t reserved;           /* sum of limit counts · class size */
+    uint64_t events;           /* os_counters.event_count when the peak was last noted */
+    uint8_t missed[CLASS_COUNT]; /* saw a miss since the last decay */
+    void *slots[CLASS_COUNT][MAGAZINE_MAX];
+};
+
+extern __thread struct cache *cache_self __attribute__((tls_model("initial-exec")));
+extern struct cache cache_none, cache_dead;
+
+/* A hit, or NULL. */
+static ALWAYS_INLINE void *cache_pop(unsigned class) {
+    struct magazine *magazine = &cache_self->magazine[class];
+    void **top = magazine->top;
+    if (UNLIKELY(top == magazine->bottom)) return NULL;
+    void *mem = load_relaxed(--top);
+    store_relaxed(&magazine->top, top);
+    key_clear(mem);
+    return mem;
+}
+
+/* A hit, or false. The block is in use, checked, and its key does not match. */
+static ALWAYS_INLINE bool cache_push(unsigned class, void *mem) {
+    struct magazine *magazine = &cache_self->magazine[class];
+    void **top = magazine->top;
+    if (UNLIKELY(top == magazine->limit)) return false;
+    key_set(mem);
+    store_relaxed(top, mem);
+    __atomic_signal_fence(__ATOMIC_RELEASE); /* a fork between the two stores finds the slot filled or not counted */
+    store_relaxed(&magazine->top, top + 1);
+    return true;
+}
+
+/* The misses, and everything that caches don't serve. Sizes are chunk sizes. NULL: no memory; errno is the caller's. */
+void *cache_alloc(size_t size);
+void *cache_alloc_large(size_t size, size_t align, bool *zeroed);
+void cache_free(void *mem);
+void cache_check_live(void *mem, const char *line); /* a block with the key in it: aborts with `line` if it is free */
+bool cache_resize(void *mem, size_t old_size, size_t size); /* in place, for a block of an arena */
+
+/* Sets caches and everything below up once; called by every miss, cheap when done. */
+void cache_init(void);
+
+/* Gives this thread's cached blocks back. Caches of other live threads are their own. */
+void cache_flush(void);
+
+/* Settings that make hits impossible (perturb, no cache) changed: this thread's cache goes, others at their next miss. */
+void cache_settings_changed(void);
+
+/* Calls visit(arg, mem) for every block in any magazine, as last published. */
+void cache_walk(void (*visit)(void *arg, void *mem), void *arg);
+unsigned cache_live(void);
+void cache_note_peak(void);
+extern size_t cache_in_use_peak;
+size_t cache_system_peak(void); /* highest sum of all heaps and mapped blocks, noted likewise */
+
+void cache_fork_prepare(void);
+void cache_fork_parent(void);
+void cache_fork_child(void);
+
+#endif

@@ -1,0 +1,265 @@
+/* bin.c: see bin.h. SPDX-License-Identifier: MIT */
+#include "heap/bin.h"
+
+#include "os/report.h"
+
+#ifdef SEEMALLOC_DEBUG
+size_t bin_steps;
+#define COUNT_STEP() ((void)add_relaxed(&bin_steps, 1))
+#else
+#define COUNT_STEP() ((void)0)
+#endif
+
+void bins_init(struct bins *bins, uint32_t id) {
+    bins->id = id;
+    for (unsigned i = 1; i < BIN_COUNT; i++) bins->bin[i].fd = bins->bin[i].bk = bin_chunk(bins, i);
+}
+
+static bool is_pseudo(const struct bins *bins, const struct chunk *chunk) {
+    uintptr_t at = (uintptr_t)chunk + offsetof(struct chunk, fd);
+    return at >= (uintptr_t)&bins->bin[1] && at < (uintptr_t)&bins->bin[BIN_COUNT] &&
+           (at - (uintptr_t)&bins->bin[0]) % sizeof bins->bin[0] == 0;
+}
+
+static COLD _Noreturn void broken(const char *line, const struct chunk *chunk, const char *what, const void *found, const void *expected) {
+    fatal(line, "free chunk at %p: %s is %p, expected %p; something wrote to this memory after it was freed, or past the end of the block before it",
+          (void *)chunk, what, (void *)(uintptr_t)found, (void *)(uintptr_t)expected);
+}
+
+/* A neighbour in the ring: a binned chunk of ours or a bin's pseudo-chunk. */
+static inline bool is_neighbour(const struct bins *bins, const struct chunk *chunk) {
+    return bins_owns(bins, chunk) || is_pseudo(bins, chunk);
+}
+
+/* Links `chunk` between `before` and its fd; the ring there must be whole. */
+static void ring_insert(struct bins *bins, struct chunk *chunk, struct chunk *before, const char *line) {
+    struct chunk *after = before->fd;
+    if (UNLIKELY(!is_neighbour(bins, after))) broken(line, before, "fd", after, "a chunk of the bin");
+    if (UNLIKELY(after->bk != before)) broken(line, after, "bk", after->bk, before);
+    chunk->fd = after;
+    chunk->bk = before;
+    before->fd = chunk;
+    after->bk = chunk;
+    bins->bytes += chunk_size(chunk);
+    bins->count++;
+}
+
+static void ring_remove(struct bins *bins, struct chunk *chunk, const char *line) {
+    struct chunk *fd = chunk->fd, *bk = chunk->bk;
+    if (UNLIKELY(!is_neighbour(bins, fd))) broken(line, chunk, "fd", fd, "a chunk of the bin");
+    if (UNLIKELY(!is_neighbour(bins, bk))) broken(line, chunk, "bk", bk, "a chunk of the bin");
+    if (UNLIKELY(fd->bk != chunk)) broken(line, fd, "bk", fd->bk, chunk);
+    if (UNLIKELY(bk->fd != chunk)) broken(line, bk, "fd", bk->fd, chunk);
+    fd->bk = bk;
+    bk->fd = fd;
+    bins->bytes -= chunk_size(chunk);
+    bins->count--;
+}
+
+/* --- the search index of a large bin ------------------------------------------------------------------------------------------------- */
+
+static const char tree_line[] = "corrupted double-linked list (not small)";
+
+static struct chunk **tree_root(struct bins *bins, unsigned index) { return &bins->root[index - BIN_FIRST_LARGE]; }
+
+/* The highest bit in which two sizes of a bin can differ. (Bin 120 is both the last of the 4096 wide and the first of the 32768 wide.) */
+static unsigned tree_bit(unsigned index) {
+    return index <= 96 ? 5 : index <= 111 ? 8 : index <= 119 ? 11 : index <= 123 ? 14 : index <= 125 ? 17 : 47;
+}
+
+/* A child or parent link, checked before it is followed. */
+static inline struct chunk *tree_link(struct bins *bins, struct chunk *from, struct chunk *to) {
+    COUNT_STEP();
+    if (UNLIKELY(to != NULL && !bins_owns(bins, to))) broken(tree_line, from, "link of the search index", to, "a free chunk of the bin");
+    return to;
+}
+static inline struct chunk *tree_child(struct bins *bins, struct chunk *node, unsigned side) {
+    struct chunk *child = tree_link(bins, node, node->child[side]);
+    if (UNLIKELY(child != NULL && child->parent != node)) broken(tree_line, child, "parent in the search index", child->parent, node);
+    return child;
+}
+
+/* The head of exactly `size`, else NULL; *at = the slot and *parent the node where it would be put. */
+static struct chunk *tree_find(struct bins *bins, unsigned index, size_t size, struct chunk ***at, struct chunk **parent) {
+    struct chunk **slot = tree_root(bins, index);
+    struct chunk *above = NULL;
+    struct chunk *node = tree_link(bins, NULL, *slot);
+    for (unsigned bit = tree_bit(index); node != NULL && chunk_size(node) != size; bit--) {
+        unsigned side = size >> bit & 1;
+        above = node;
+        slot = &node->child[side];
+        node = tree_child(bins, node, side);
+    }
+    *at = slot;
+    *parent = above;
+    return node;
+}
+
+/* The head of the smallest size not below `size`. */
+static struct chunk *tree_lower_bound(struct bins *bins, unsigned index, size_t size) {
+    struct chunk *best = NULL, *right = NULL;
+    struct chunk *node = tree_link(bins, NULL, *tree_root(bins, index));
+    for (unsigned bit = tree_bit(index); node != NULL; bit--) {
+        size_t here = chunk_size(node);
+        if (here >= size && (best == NULL || here < chunk_size(best))) best = node;
+        if (here == size) return node;
+        unsigned side = size >> bit & 1;
+        if (side == 0 && node->child[1] != NULL) right = tree_child(bins, node, 1); /* all sizes there are above `size` */
+        node = tree_child(bins, node, side);
+    }
+    /* The smallest of the nearest subtree on the right: the leftmost path holds it. */
+    for (node = right; node != NULL; node = tree_child(bins, node, node->child[0] != NULL ? 0 : 1)) {
+        if (best == NULL || chunk_size(node) < chunk_size(best)) best = node;
+    }
+    return best;
+}
+
+/* Puts `node` where `old` hangs, with old's children. */
+static void tree_replace(struct bins *bins, unsigned index, struct chunk *old, struct chunk *node) {
+    struct chunk *parent = tree_link(bins, old, old->parent);
+    struct chunk **slot = tree_root(bins, index);
+    if (parent != NULL) slot = &parent->child[parent->child[1] == old];
+    if (UNLIKELY(*slot != old)) broken(tree_line, old, "place in the search index", *slot, old);
+    *slot = node;
+    if (node == NULL) return;
+    node->parent = parent;
+    for (unsigned side = 0; side < 2; side++) {
+        struct chunk *child = tree_child(bins, old, side);
+        node->child[side] = child;
+        if (child != NULL) child->parent = node;
+    }
+}
+
+/* Takes a head out; any leaf below takes its place, for the bits above are the same. */
+static void tree_remove(struct bins *bins, unsigned index, struct chunk *node) {
+    struct chunk *leaf = node;
+    while (leaf->child[0] != NULL || leaf->child[1] != NULL) leaf = tree_child(bins, leaf, leaf->child[1] != NULL ? 1 : 0);
+    if (leaf == node) {
+        tree_replace(bins, index, node, NULL);
+        return;
+    }
+    tree_replace(bins, index, leaf, NULL);
+    tree_replace(bins, index, node, leaf);
+}
+
+/* --- large bins ------------------------------------------------------------------------------------------------------------------------ */
+
+static const char large_line[] = "malloc(): largebin double linked list corrupted (nextsize)";
+
+static inline struct chunk *next_head(struct bins *bins, struct chunk *head, struct chunk *to) {
+    if (UNLIKELY(!bins_owns(bins, to))) broken(large_line, head, "nextsize link", to, "a free chunk of the bin");
+    return to;
+}
+
+static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index) {
+    size_t size = chunk_size(chunk);
+    struct chunk *bin = bin_chunk(bins, index), *parent, **slot;
+    struct chunk *same = tree_find(bins, index, size, &slot, &parent);
+    if (same != NULL) { /* second of its size: the head keeps its links */
+        chunk->fd_nextsize = chunk->bk_nextsize = NULL;
+        ring_insert(bins, chunk, same, "malloc(): largebin double linked list corrupted (bk)");
+        return;
+    }
+    struct chunk *above = tree_lower_bound(bins, index, size);
+    if (bin_is_empty(bins, index)) {
+        chunk->fd_nextsize = chunk->bk_nextsize = chunk;
+        ring_insert(bins, chunk, bin, "malloc(): largebin double linked list corrupted (bk)");
+    } else {
+        /* Heads descend along fd_nextsize, and the smallest leads round to the largest. */
+        struct chunk *largest = next_head(bins, bin, bin->fd);
+        struct chunk *below = above != NULL ? next_head(bins, above, above->fd_nextsize) : largest;
+        if (above == NULL) above = next_head(bins, largest, largest->bk_nextsize); /* the smallest: ring order */
+        if (UNLIKELY(below->bk_nextsize != above)) broken(large_line, below, "bk_nextsize", below->bk_nextsize, above);
+        bool is_largest = below == largest && size > chunk_size(largest);
+        bool is_smallest = below == largest && !is_largest;
+        struct chunk *before = is_largest ? bin : is_smallest ? bin->bk : below->bk;
+        ring_insert(bins, chunk, before, "malloc(): largebin double linked list corrupted (bk)");
+        chunk->fd_nextsize = below;
+        chunk->bk_nextsize = above;
+        above->fd_nextsize = chunk;
+        below->bk_nextsize = chunk;
+    }
+    chunk->child[0] = chunk->child[1] = NULL;
+    chunk->parent = parent;
+    *slot = chunk;
+    bins->bitmap[index / 64] |= 1ull << index % 64;
+}
+
+static void remove_large(struct bins *bins, struct chunk *chunk, unsigned index) {
+    struct chunk *below = chunk->fd_nextsize, *above = chunk->bk_nextsize;
+    if (below == NULL) { /* not a head */
+        ring_remove(bins, chunk, "corrupted double-linked list");
+        return;
+    }
+    next_head(bins, chunk, below);
+    next_head(bins, chunk, above);
+    if (UNLIKELY(below->bk_nextsize != chunk)) broken(tree_line, below, "bk_nextsize", below->bk_nextsize, chunk);
+    if (UNLIKELY(above->fd_nextsize != chunk)) broken(tree_line, above, "fd_nextsize", above->fd_nextsize, chunk);
+    struct chunk *heir = chunk->fd;
+    ring_remove(bins, chunk, "corrupted double-linked list");
+    if (!is_pseudo(bins, heir) && heir->fd_nextsize == NULL) { /* the next of the same size heads it now */
+        heir->fd_nextsize = below == chunk ? heir : below;
+        heir->bk_nextsize = above == chunk ? heir : above;
+        heir->fd_nextsize->bk_nextsize = heir;
+        heir->bk_nextsize->fd_nextsize = heir;
+        tree_replace(bins, index, chunk, heir);
+    } else {
+        above->fd_nextsize = below;
+        below->bk_nextsize = above;
+        tree_remove(bins, index, chunk);
+    }
+    if (bin_is_empty(bins, index)) bins->bitmap[index / 64] &= ~(1ull << index % 64);
+}
+
+struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size) {
+    struct chunk *head = tree_lower_bound(bins, index, size);
+    if (head == NULL) return NULL;
+    struct chunk *second = head->fd; /* taking it leaves ring and index of the heads alone */
+    if (!is_pseudo(bins, second) && bins_owns(bins, second) && chunk_size(second) == chunk_size(head)) return second;
+    return head;
+}
+
+/* --- all bins -------------------------------------------------------------------------------------------------------------------------- */
+
+void bin_insert_unsorted(struct bins *bins, struct chunk *chunk) {
+    if (chunk_size(chunk) >= SMALL_LIMIT) chunk->fd_nextsize = chunk->bk_nextsize = NULL;
+    ring_insert(bins, chunk, bin_chunk(bins, BIN_UNSORTED), "free(): corrupted unsorted chunks");
+}
+
+void bin_insert_sorted(struct bins *bins, struct chunk *chunk) {
+    unsigned index = bin_index(chunk_size(chunk));
+    if (index >= BIN_FIRST_LARGE) {
+        insert_large(bins, chunk, index);
+        return;
+    }
+    ring_insert(bins, chunk, bin_chunk(bins, index), "malloc(): smallbin double linked list corrupted");
+    bins->bitmap[index / 64] |= 1ull << index % 64;
+}
+
+void bin_remove(struct bins *bins, struct chunk *chunk) {
+    size_t size = chunk_size(chunk);
+    struct chunk *next = chunk_at(chunk, size);
+    if (UNLIKELY(!bins_range(bins, next) || next->prev_size != size)) {
+        fatal("corrupted size vs. prev_size",
+              "free chunk at %p has size %zu, but the chunk after it says %zu; something wrote past the end of a block", (void *)chunk, size,
+              bins_range(bins, next) ? (size_t)next->prev_size : (size_t)0);
+    }
+    unsigned index = bin_index(size);
+    /* Sorted or not? A large chunk in the unsorted bin has no nextsize links and no neighbour in its bin that would have. The ring alone
+     * decides for small ones: removal is the same, the bitmap follows from the bin being empty. */
+    if (index < BIN_FIRST_LARGE) {
+        ring_remove(bins, chunk, "corrupted double-linked list");
+        if (bin_is_empty(bins, index)) bins->bitmap[index / 64] &= ~(1ull << index % 64);
+        return;
+    }
+    remove_large(bins, chunk, index);
+}
+
+unsigned bin_next_used(const struct bins *bins, unsigned index) {
+    for (unsigned word = index / 64; word < BIN_COUNT / 64; word++) {
+        uint64_t bits = bins->bitmap[word];
+        if (word == index / 64) bits &= ~0ull << index % 64;
+        if (bits != 0) return word * 64 + (unsigned)__builtin_ctzll(bits);
+    }
+    return 0;
+}

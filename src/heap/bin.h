@@ -1,0 +1,88 @@
+/* bin.h: the 128 bins of an arena and the lists in them.
+ *
+ *   bin 1         unsorted        freed and merged chunks, first in first looked at
+ *   bins 2..63    small           one size each, 16 apart, below 1024; FIFO: in at the head (fd), out at the tail (bk)
+ *   bins 64..126  large           [1024,1088) in 64, then ranges that widen: 64, 512, 4096, 32768, 262144, rest
+ *
+ * Every bin is a doubly linked ring through a pseudo-chunk in the arena. Large bins are sorted, largest at fd, smallest at bk; equal sizes
+ * stand together, the first of them heads the size: only heads are in the `nextsize` ring (head to head) and in the search index.
+ *
+ * The index is a digital search tree over the heads (child, parent in the chunk): the bits of the size, from the highest in which sizes of
+ * the bin can differ, choose the child; every node holds a size itself. Its depth is at most the number of those bits, so insert, remove and
+ * best fit are bounded: 6 steps in the first bins, 44 in the last, whatever an adversary frees.
+ *
+ *   bitmap bit i = bin i has a chunk (bit 1 is not used)          bytes = sum of the sizes of all chunks in bins
+ *
+ * Every link is checked before it is followed: range [low, high), alignment, a binned seal of this arena, and the link back. A chunk comes in
+ * sealed as TAG_BINNED with its foot written, and leaves so; the caller holds the arena's lock. SPDX-License-Identifier: MIT */
+#ifndef HEAP_BIN_H
+#define HEAP_BIN_H
+
+#include "heap/chunk.h"
+
+#define BIN_COUNT 128
+#define BIN_UNSORTED 1
+#define BIN_FIRST_SMALL 2
+#define BIN_FIRST_LARGE 64
+#define BIN_LAST 126
+#define SMALL_LIMIT 1024u /* first chunk size of large bins */
+
+struct bin_link {
+    struct chunk *fd, *bk;
+};
+
+struct bins {
+    uint32_t id;                    /* arena id: what a binned seal must say */
+    const void *low, *high;         /* all chunks of the arena lie between */
+    uint64_t bitmap[BIN_COUNT / 64];
+    size_t bytes;
+    size_t count;
+    struct bin_link bin[BIN_COUNT]; /* bin[0] is not used */
+    struct chunk *root[BIN_COUNT - BIN_FIRST_LARGE];
+};
+
+void bins_init(struct bins *bins, uint32_t id);
+
+/* The bin of a chunk size; never unsorted. */
+static inline unsigned bin_index(size_t size) {
+    if (size < SMALL_LIMIT) return (unsigned)(size >> 4);
+    if (size >> 6 <= 48) return 48 + (unsigned)(size >> 6);
+    if (size >> 9 <= 20) return 91 + (unsigned)(size >> 9);
+    if (size >> 12 <= 10) return 110 + (unsigned)(size >> 12);
+    if (size >> 15 <= 4) return 119 + (unsigned)(size >> 15);
+    if (size >> 18 <= 2) return 124 + (unsigned)(size >> 18);
+    return BIN_LAST;
+}
+
+/* The pseudo-chunk whose fd and bk are the bin's. */
+static inline struct chunk *bin_chunk(struct bins *bins, unsigned index) {
+    return (struct chunk *)((uintptr_t)&bins->bin[index] - offsetof(struct chunk, fd));
+}
+static inline bool bin_is_empty(struct bins *bins, unsigned index) { return bins->bin[index].fd == bin_chunk(bins, index); }
+
+/* Whether `chunk` may be looked at: aligned and inside the arena's range. */
+static inline bool bins_range(const struct bins *bins, const struct chunk *chunk) {
+    return ((uintptr_t)chunk & (CHUNK_ALIGN - 1)) == 0 && (const void *)chunk >= bins->low && (const void *)chunk < bins->high;
+}
+static inline bool bins_owns(const struct bins *bins, const struct chunk *chunk) {
+    return bins_range(bins, chunk) && chunk_tag(chunk) == (TAG_BINNED | bins->id);
+}
+
+/* Into the head of the unsorted bin, or into the bin of its size. Abort on a broken list. */
+void bin_insert_unsorted(struct bins *bins, struct chunk *chunk);
+void bin_insert_sorted(struct bins *bins, struct chunk *chunk);
+
+/* Out of whatever bin it is in. Aborts if list, size or foot don't agree. */
+void bin_remove(struct bins *bins, struct chunk *chunk);
+
+/* The smallest chunk of at least `size` in large bin `index` (of that size the least recently used but the head), or NULL. Not removed. */
+struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size);
+
+/* The first non-empty sorted bin from `index` up, or 0. */
+unsigned bin_next_used(const struct bins *bins, unsigned index);
+
+#ifdef SEEMALLOC_DEBUG
+extern size_t bin_steps; /* tree nodes looked at so far: what the bound is tested by */
+#endif
+
+#endif

@@ -1,0 +1,209 @@
+/* region.c: see region.h. SPDX-License-Identifier: MIT */
+#include "heap/region.h"
+
+#include "conf/conf.h"
+#include "heap/chunk.h"
+#include "os/lock.h"
+#include "os/os.h"
+
+/* The pool of descriptions. A few are static, so that a small program pays no mapping for them. */
+static struct region first_regions[8];
+static struct region *free_regions;
+static size_t first_used;
+static struct lock pool_lock = {.rank = RANK_META};
+
+#define POOL_MAP KIB(16)
+
+static struct region *description_new(void) {
+    struct region *region = NULL;
+    if (!lock_enter(&pool_lock)) return NULL; /* only a signal handler or an abandoned pool: the caller does without growing */
+    if (free_regions == NULL && first_used == sizeof first_regions / sizeof first_regions[0]) {
+        struct region *more = os_map_guarded(POOL_MAP);
+        for (size_t i = 0; more != NULL && i < POOL_MAP / sizeof *more; i++) {
+            more[i].next = free_regions;
+            free_regions = &more[i];
+        }
+    }
+    if (free_regions != NULL) {
+        region = free_regions;
+        free_regions = region->next;
+    } else if (first_used < sizeof first_regions / sizeof first_regions[0]) {
+        region = &first_regions[first_used++];
+    }
+    lock_leave(&pool_lock);
+    return region;
+}
+
+static void description_free(struct region *region) {
+    if (!lock_enter(&pool_lock)) return; /* lost: some bytes, in a case that hardly exists */
+    region->next = free_regions;
+    free_regions = region;
+    lock_leave(&pool_lock);
+}
+
+static struct region *open_region(char *start, char *end, char *limit, enum seemalloc_region_kind kind) {
+    struct region *region = description_new();
+    if (region == NULL) return NULL;
+    *region = (struct region){.start = start, .end = end, .limit = limit, .clean = start, .kind = kind};
+    return region;
+}
+
+/* --- the break --------------------------------------------------------------------------------------------------------------------------- */
+
+static bool break_is_ours(const struct region *last) {
+    return last != NULL && last->kind == SEEMALLOC_REGION_BRK && os_sbrk(0) == last->end;
+}
+
+static struct region *grow_break(struct region *last, size_t need, size_t fresh, size_t pad, bool *extended) {
+    size_t page = os_page_size();
+    char *now = os_sbrk(0);
+    if (now == (char *)-1) return NULL;
+    bool ours = last != NULL && last->kind == SEEMALLOC_REGION_BRK && now == last->end;
+    size_t want = ours ? need : fresh + CHUNK_ALIGN;
+    size_t delta = align_up((size_t)now + want + pad, page) - (size_t)now;
+    if ((intptr_t)delta <= 0) return NULL;
+    char *start = os_sbrk((intptr_t)delta);
+    if (start == (char *)-1 && pad != 0) {
+        delta = align_up((size_t)now + want, page) - (size_t)now;
+        start = os_sbrk((intptr_t)delta);
+    }
+    if (start == (char *)-1) return NULL;
+    if (ours && start == last->end) {
+        last->end = last->limit = start + delta;
+        *extended = true;
+        return last;
+    }
+    /* Somebody else moved the break between our two calls, or before: a new span. What came may be too small then. */
+    char *aligned = (char *)align_up((size_t)start, CHUNK_ALIGN);
+    char *end = (char *)align_down((size_t)start + delta, CHUNK_ALIGN);
+    if (end < aligned || (size_t)(end - aligned) < fresh) return NULL;
+    struct region *region = open_region(aligned, end, end, SEEMALLOC_REGION_BRK);
+    if (region == NULL) {
+        os_sbrk(-(intptr_t)delta);
+        return NULL;
+    }
+    region->clean = (char *)align_up((size_t)start, page); /* the first page may have been somebody's before */
+    *extended = false;
+    return region;
+}
+
+static void advise(char *start, size_t size) {
+    if (conf_get(CONF_HUGETLB) != 0) prim_advise_huge(start, size);
+}
+
+static struct region *open_mapping(size_t fresh, size_t pad) {
+    size_t page = os_page_size();
+    size_t sizes[] = {max_size(align_up(fresh + pad, page), REGION_MMAP_MIN), align_up(fresh, page)};
+    for (size_t i = 0; i < 2; i++) {
+        char *start = os_map(NULL, sizes[i], true, SEEMALLOC_CALL_MMAP_REGION);
+        if (start == NULL) continue;
+        struct region *region = open_region(start, start + sizes[i], start + sizes[i], SEEMALLOC_REGION_MMAP);
+        if (region == NULL) os_unmap(start, sizes[i], SEEMALLOC_CALL_MUNMAP_HEAP);
+        return region;
+    }
+    return NULL;
+}
+
+struct region *region_grow_main(struct region *last, size_t need, size_t fresh, size_t pad, bool *extended) {
+    *extended = false;
+    struct region *region = grow_break(last, need, fresh, pad, extended);
+    return region != NULL ? region : open_mapping(fresh, pad);
+}
+
+/* --- heaps ------------------------------------------------------------------------------------------------------------------------------- */
+
+size_t region_heap_size(void) {
+    size_t limit = prim_address_space_limit();
+    size_t size = HEAP_SIZE_MAX;
+    while (size > MIB(1) && size > limit / 64) size /= 2;
+    return size;
+}
+
+/* Reserves `size` bytes aligned to `align`, both multiples of the page size. */
+static char *reserve_aligned(size_t size, size_t align) {
+    static char *hint; /* the end of the last reservation is often aligned and free; only an optimisation, so a race is harmless */
+    char *guess = load_relaxed(&hint);
+    if (guess != NULL) {
+        store_relaxed(&hint, NULL);
+        char *start = os_map(guess, size, false, SEEMALLOC_CALL_MMAP_HEAP);
+        if (start != NULL && ((size_t)start & (align - 1)) == 0) {
+            store_relaxed(&hint, start + size);
+            return start;
+        }
+        if (start != NULL) os_unmap(start, size, SEEMALLOC_CALL_MUNMAP_META);
+    }
+    if (size > PTRDIFF_MAX - align) return NULL;
+    char *start = os_map(NULL, size + align, false, SEEMALLOC_CALL_MMAP_HEAP);
+    if (start == NULL) return NULL;
+    char *aligned = (char *)align_up((size_t)start, align);
+    size_t before = (size_t)(aligned - start);
+    if (before != 0) os_unmap(start, before, SEEMALLOC_CALL_MUNMAP_META);
+    if (align - before != 0) os_unmap(aligned + size, align - before, SEEMALLOC_CALL_MUNMAP_META);
+    store_relaxed(&hint, aligned + size);
+    return aligned;
+}
+
+/* Makes [end, end + need) usable, and some more so that a growing heap needs few calls. */
+static bool extend_heap(struct region *heap, size_t need, size_t pad) {
+    size_t page = os_page_size();
+    size_t room = (size_t)(heap->limit - heap->end);
+    need = align_up(need, page);
+    if (need > room) return false;
+    size_t used = (size_t)(heap->end - heap->start);
+    size_t step = align_up(need + max_size(pad, used / 8 < MIB(1) ? used / 8 : MIB(1)), page);
+    step = min_size(step, room);
+    if (!os_make_usable(heap->end, step)) {
+        if (step == need || !os_make_usable(heap->end, need)) return false;
+        step = need;
+    }
+    advise(heap->end, step);
+    heap->end += step;
+    return true;
+}
+
+struct region *region_grow_heap(struct region *last, size_t need, size_t fresh, size_t pad, bool *extended) {
+    *extended = last != NULL && last->kind == SEEMALLOC_REGION_HEAP && extend_heap(last, need, pad);
+    if (*extended) return last;
+    size_t page = os_page_size();
+    size_t least = align_up(fresh, page);
+    for (size_t size = region_heap_size(); size >= MIB(1) || size >= least; size /= 2) {
+        /* A request that no heap of the usual size could hold gets one of its own size. */
+        size_t reserved = max_size(size, least);
+        char *start = reserve_aligned(reserved, HEAP_SIZE_MAX);
+        if (start == NULL) start = os_map(NULL, reserved, false, SEEMALLOC_CALL_MMAP_HEAP);
+        if (start == NULL) continue;
+        struct region *heap = open_region(start, start, start + reserved, SEEMALLOC_REGION_HEAP);
+        if (heap != NULL && extend_heap(heap, least, pad)) return heap;
+        if (heap != NULL) description_free(heap);
+        os_unmap(start, reserved, SEEMALLOC_CALL_MUNMAP_HEAP);
+        return NULL;
+    }
+    return NULL;
+}
+
+/* --- giving back ---------------------------------------------------------------------------------------------------------------------- */
+
+bool region_shrink(struct region *region, char *new_end) {
+    size_t size = (size_t)(region->end - new_end);
+    bool shorter = false;
+    if (region->kind == SEEMALLOC_REGION_BRK) {
+        shorter = break_is_ours(region) && os_sbrk(-(intptr_t)size) == region->end;
+    } else if (region->kind == SEEMALLOC_REGION_HEAP) {
+        shorter = os_make_unusable(new_end, size);
+    }
+    if (shorter) {
+        region->end = new_end;
+        if (region->kind != SEEMALLOC_REGION_HEAP) region->limit = new_end;
+    } else if (!os_discard(new_end, size, SEEMALLOC_CALL_MADVISE_TRIM)) {
+        return false;
+    }
+    if (region->clean > new_end) region->clean = new_end;
+    return shorter;
+}
+
+bool region_close(struct region *region) {
+    if (region->kind == SEEMALLOC_REGION_BRK) return false;
+    if (!os_unmap(region->start, (size_t)(region->limit - region->start), SEEMALLOC_CALL_MUNMAP_HEAP)) return false;
+    description_free(region);
+    return true;
+}

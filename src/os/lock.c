@@ -1,0 +1,127 @@
+/* lock.c: see lock.h. After U. Drepper, "Futexes are tricky", 2011 (the three-state mutex). SPDX-License-Identifier: MIT */
+#include "os/lock.h"
+
+#include "os/report.h"
+#include "os/prim.h"
+
+#define SPINS 100
+#define NAP 20000000u /* ns: a sleeper looks around from time to time, whatever happens */
+
+static __thread uint64_t self __attribute__((tls_model("initial-exec")));
+
+const void *lock_self(void) { return &self; }
+
+static uint64_t own_word(void) { return (uintptr_t)&self; }
+
+/* The futex is the half that holds the state bits. Another owner whose half is equal by chance costs a sleeper one nap. */
+static uint32_t *futex_of(struct lock *lock) {
+    return (uint32_t *)&lock->word + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 1 : 0);
+}
+
+static uint32_t *child_marker;
+static void (*child_repair)(void);
+
+void lock_set_repair(uint32_t *marker, void (*repair)(void)) {
+    child_marker = marker;
+    child_repair = repair;
+}
+
+#ifdef SEEMALLOC_DEBUG
+static __thread unsigned held_ranks[8] __attribute__((tls_model("initial-exec")));
+static __thread unsigned held __attribute__((tls_model("initial-exec")));
+
+unsigned lock_held_count(void) { return held; }
+
+static void rank_enter(const struct lock *lock) {
+    if (held != 0 && held_ranks[held - 1] >= lock->rank) {
+        fatal("seemalloc: internal error", "lock of rank %u taken while one of rank %u is held; ranks must rise", lock->rank, held_ranks[held - 1]);
+    }
+    held_ranks[held++] = lock->rank;
+}
+
+static void rank_leave(const struct lock *lock) {
+    if (held == 0 || held_ranks[held - 1] != lock->rank) {
+        fatal("seemalloc: internal error", "lock of rank %u released out of order", lock->rank);
+    }
+    held--;
+}
+#else
+static inline void rank_enter(const struct lock *lock) { (void)lock; }
+static inline void rank_leave(const struct lock *lock) { (void)lock; }
+#endif
+
+bool lock_try(struct lock *lock) {
+    uint64_t expected = LOCK_FREE;
+    if (!cas_acquire(&lock->word, &expected, own_word())) return false;
+    rank_enter(lock);
+    return true;
+}
+
+/* Sleeps until the holder of `word` leaves, or for a nap. */
+static void doze(struct lock *lock, uint64_t word, uint64_t nanoseconds) {
+    uint64_t waited = word | LOCK_WAITED;
+    if (word == waited || cas_acquire(&lock->word, &word, waited)) prim_wait(futex_of(lock), (uint32_t)waited, nanoseconds);
+}
+
+static COLD bool enter_contended(struct lock *lock) {
+    for (unsigned spins = 0;; spins++) {
+        uint64_t word = load_relaxed(&lock->word);
+        if (word == LOCK_FREE) {
+            /* Once we have slept others may sleep as well, so the lock is taken as waited for. */
+            if (!cas_acquire(&lock->word, &word, own_word() | (spins < SPINS ? 0 : LOCK_WAITED))) continue;
+            rank_enter(lock);
+            return true;
+        }
+        if ((word & (uint64_t)LOCK_OWNER_MASK) == own_word()) return false;
+        if (child_marker != NULL && load_relaxed(child_marker) == 0) {
+            child_repair();
+            continue;
+        }
+        if (word & (LOCK_FORK | LOCK_ABANDONED)) return false;
+        if (spins < SPINS) {
+            cpu_relax();
+        } else {
+            doze(lock, word, NAP);
+        }
+    }
+}
+
+bool lock_enter(struct lock *lock) { return LIKELY(lock_try(lock)) || enter_contended(lock); }
+
+void lock_leave(struct lock *lock) {
+    rank_leave(lock);
+    if (__atomic_exchange_n(&lock->word, LOCK_FREE, __ATOMIC_RELEASE) & LOCK_WAITED) prim_wake(futex_of(lock), 1);
+}
+
+bool lock_take_for_fork(struct lock *lock, uint64_t deadline) {
+    for (unsigned spins = 0;; spins++) {
+        uint64_t word = load_relaxed(&lock->word);
+        if (word == LOCK_FREE) {
+            if (!cas_acquire(&lock->word, &word, own_word() | LOCK_FORK)) continue;
+            prim_wake(futex_of(lock), INT32_MAX); /* sleepers must not wait for fork */
+            return true;
+        }
+        if ((word & (uint64_t)LOCK_OWNER_MASK) == own_word() || word == LOCK_ABANDONED) return false;
+        if (spins < SPINS) {
+            cpu_relax();
+        } else if (prim_clock() >= deadline) {
+            return false;
+        } else if (word & LOCK_FORK) {
+            prim_wait(futex_of(lock), (uint32_t)word, NAP / 20); /* another thread forks at the same time */
+        } else {
+            doze(lock, word, NAP / 20);
+        }
+    }
+}
+
+void lock_release_from_fork(struct lock *lock) {
+    store_release(&lock->word, LOCK_FREE);
+    prim_wake(futex_of(lock), INT32_MAX);
+}
+
+bool lock_settle_in_child(struct lock *lock) {
+    uint64_t word = load_relaxed(&lock->word);
+    if (word == LOCK_FREE || (word & (uint64_t)LOCK_OWNER_MASK) == own_word()) return false;
+    store_relaxed(&lock->word, LOCK_ABANDONED);
+    return true;
+}

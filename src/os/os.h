@@ -1,0 +1,52 @@
+/* os.h: the operating system as the allocator sees it: prim.h with every call counted by reason and put into the event ring.
+ *
+ * Counters and ring are always on: they cost a few instructions beside a system call. Thread-safe without locks, except that os_sbrk needs
+ * the main arena's lock. SPDX-License-Identifier: MIT */
+#ifndef OS_OS_H
+#define OS_OS_H
+
+#include "base/base.h"
+#include "seemalloc.h"
+
+#define os_page_size prim_page_size
+#define os_clock prim_clock
+#define os_random prim_random
+#include "os/prim.h"
+
+/* One system call that succeeded. `sequence` is index + 1 once the entry is whole, 0 while it is being written. */
+struct os_event {
+    uint64_t sequence;
+    uint64_t time; /* nanoseconds, monotonic */
+    const void *address;
+    size_t size;
+    uint32_t call; /* enum seemalloc_call */
+};
+
+#define OS_EVENTS 256 /* power of two: the ring keeps the newest */
+
+struct os_counters {
+    uint64_t calls[SEEMALLOC_CALL_COUNT];
+    uint64_t failures;
+    size_t metadata_bytes;
+    uint64_t event_count; /* events so far; the ring holds the last OS_EVENTS */
+    struct os_event events[OS_EVENTS];
+};
+extern struct os_counters os_counters;
+
+/* As the prim functions of the same name, for the reason given. */
+void *os_sbrk(intptr_t delta);
+void *os_map(void *hint, size_t size, bool usable, enum seemalloc_call reason);
+bool os_unmap(void *start, size_t size, enum seemalloc_call reason);
+bool os_make_usable(void *start, size_t size);
+bool os_make_unusable(void *start, size_t size);
+bool os_discard(void *start, size_t size, enum seemalloc_call reason);
+void *os_remap(void *start, size_t old_size, size_t new_size);
+
+/* Gives a mapping made with SEEMALLOC_CALL_MMAP_META back. */
+bool os_unmap_meta(void *start, size_t size);
+
+/* A usable zeroed mapping for our own books with an inaccessible page before and after it, so that no overflow of a block reaches it.
+ * `size` is rounded up to pages. Never given back. NULL if there is no memory. */
+void *os_map_guarded(size_t size);
+
+#endif

@@ -1,0 +1,200 @@
+/* prim_linux.c: prim.h on Linux by raw system calls, so that interposers of mmap don't see our mappings, errno stays as it is, and no
+ * cancellation point is met. The break alone moves through libc's sbrk: libc keeps its own idea of the break, and a raw brk would leave it
+ * stale. SPDX-License-Identifier: MIT */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "os/prim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+
+/* Returns -errno on failure, as the kernel does. */
+static long raw(long number, long a, long b, long c, long d, long e, long f) {
+#if defined(__x86_64__)
+    long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ __volatile__("syscall"
+                         : "=a"(result)
+                         : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                         : "rcx", "r11", "memory");
+    return result;
+#elif defined(__aarch64__)
+    register long x8 __asm__("x8") = number;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    register long x5 __asm__("x5") = f;
+    __asm__ __volatile__("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+    return x0;
+#else
+    int saved = errno;
+    long result = syscall(number, a, b, c, d, e, f);
+    if (result == -1) result = -errno;
+    errno = saved;
+    return result;
+#endif
+}
+
+static bool failed(long result) { return (unsigned long)result > -4096ul; }
+
+size_t prim_page_size(void) {
+    static size_t size;
+    size_t known = load_relaxed(&size);
+    if (known == 0) {
+        known = getauxval(AT_PAGESZ);
+        if (known == 0) known = 4096;
+        store_relaxed(&size, known);
+    }
+    return known;
+}
+
+void *prim_sbrk(intptr_t delta) {
+    int saved = errno;
+    void *old = sbrk(delta);
+    errno = saved;
+    return old;
+}
+
+void *prim_map(void *hint, size_t size, bool usable) {
+    int protection = usable ? PROT_READ | PROT_WRITE : PROT_NONE;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | (usable ? 0 : MAP_NORESERVE);
+    long at = raw(SYS_mmap, (long)hint, (long)size, protection, flags, -1, 0);
+    return failed(at) ? NULL : (void *)at;
+}
+
+bool prim_unmap(void *start, size_t size) { return !failed(raw(SYS_munmap, (long)start, (long)size, 0, 0, 0, 0)); }
+
+bool prim_make_usable(void *start, size_t size) {
+    return !failed(raw(SYS_mprotect, (long)start, (long)size, PROT_READ | PROT_WRITE, 0, 0, 0));
+}
+
+/* A fresh mapping over the old one: gives memory and commit charge back in one call. */
+bool prim_make_unusable(void *start, size_t size) {
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    return !failed(raw(SYS_mmap, (long)start, (long)size, PROT_NONE, flags, -1, 0));
+}
+
+bool prim_discard(void *start, size_t size) { return !failed(raw(SYS_madvise, (long)start, (long)size, MADV_DONTNEED, 0, 0, 0)); }
+
+bool prim_wipe_on_fork(void *start, size_t size) { return !failed(raw(SYS_madvise, (long)start, (long)size, MADV_WIPEONFORK, 0, 0, 0)); }
+
+bool prim_advise_huge(void *start, size_t size) { return !failed(raw(SYS_madvise, (long)start, (long)size, MADV_HUGEPAGE, 0, 0, 0)); }
+
+void *prim_remap(void *start, size_t old_size, size_t new_size) {
+    long at = raw(SYS_mremap, (long)start, (long)old_size, (long)new_size, MREMAP_MAYMOVE, 0, 0);
+    return failed(at) ? NULL : (void *)at;
+}
+
+void prim_wait(uint32_t *word, uint32_t expected, uint64_t nanoseconds) {
+    struct timespec limit = {.tv_sec = (time_t)(nanoseconds / 1000000000u), .tv_nsec = (long)(nanoseconds % 1000000000u)};
+    raw(SYS_futex, (long)word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, expected, nanoseconds != 0 ? (long)&limit : 0, 0, 0);
+}
+
+void prim_wake(uint32_t *word, unsigned count) { raw(SYS_futex, (long)word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, (long)count, 0, 0, 0); }
+
+bool prim_environment(char ***environment) {
+    *environment = getauxval(AT_SECURE) != 0 ? NULL : environ;
+    return environ != NULL;
+}
+
+static pthread_key_t exit_key;
+
+bool prim_thread_exit_hook(void (*exit)(void *value)) { return pthread_key_create(&exit_key, exit) == 0; }
+
+void prim_thread_exit_arm(void *value) { pthread_setspecific(exit_key, value); }
+
+uint64_t prim_clock(void) {
+    struct timespec now;
+    int saved = errno;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    errno = saved;
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* The kernel's generator without waiting for it to be seeded; else the bytes that it put on our stack at exec, mixed with the clock. */
+uint64_t prim_random(void) {
+    uint64_t value = 0;
+    if (raw(SYS_getrandom, (long)&value, sizeof value, 1 /* GRND_NONBLOCK */, 0, 0, 0) == (long)sizeof value) return value;
+    static uint64_t state;
+    const uint64_t *at_exec = (const uint64_t *)getauxval(AT_RANDOM);
+    uint64_t z = load_relaxed(&state) + prim_clock() + (at_exec != NULL ? at_exec[0] ^ at_exec[1] : 0) + 0x9e3779b97f4a7c15u;
+    store_relaxed(&state, z);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u; /* splitmix64's finaliser */
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+bool prim_is_main_thread(void) { return raw(SYS_gettid, 0, 0, 0, 0, 0, 0) == raw(SYS_getpid, 0, 0, 0, 0, 0, 0); }
+
+unsigned prim_process_id(void) { return (unsigned)raw(SYS_getpid, 0, 0, 0, 0, 0, 0); }
+
+unsigned prim_cpus(void) {
+    uint64_t mask[128] = {0}; /* 8192 CPUs, the kernel's own limit on x86-64 */
+    long bytes = raw(SYS_sched_getaffinity, 0, sizeof mask, (long)mask, 0, 0, 0);
+    unsigned count = 0;
+    for (long i = 0; i < bytes / (long)sizeof mask[0]; i++) count += (unsigned)__builtin_popcountll(mask[i]);
+    return count != 0 ? count : 1;
+}
+
+size_t prim_address_space_limit(void) {
+    struct rlimit limit;
+    if (failed(raw(SYS_prlimit64, 0, RLIMIT_AS, 0, (long)&limit, 0, 0))) return SIZE_MAX;
+    return limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : limit.rlim_cur;
+}
+
+size_t prim_minor_faults(size_t *major) {
+    struct rusage usage = {0};
+    raw(SYS_getrusage, RUSAGE_SELF, (long)&usage, 0, 0, 0, 0);
+    if (major != NULL) *major = (size_t)usage.ru_majflt;
+    return (size_t)usage.ru_minflt;
+}
+
+size_t prim_peak_rss(void) {
+    struct rusage usage = {0};
+    raw(SYS_getrusage, RUSAGE_SELF, (long)&usage, 0, 0, 0, 0);
+    return (size_t)usage.ru_maxrss * 1024;
+}
+
+long prim_read_file(const char *path, char *data, size_t size) {
+    long fd = raw(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
+    if (failed(fd)) return -1;
+    size_t length = 0;
+    while (length < size) {
+        long n = raw(SYS_read, fd, (long)(data + length), (long)(size - length), 0, 0, 0);
+        if (n == -EINTR) continue;
+        if (failed(n) || n == 0) break;
+        length += (size_t)n;
+    }
+    raw(SYS_close, fd, 0, 0, 0, 0, 0);
+    return (long)length;
+}
+
+void prim_write(const char *data, size_t size) {
+    while (size != 0) {
+        long n = raw(SYS_write, STDERR_FILENO, (long)data, (long)size, 0, 0, 0);
+        if (n == -EINTR) continue;
+        if (failed(n) || n == 0) return;
+        data += n;
+        size -= (size_t)n;
+    }
+}
+
+void prim_abort(void) { abort(); }

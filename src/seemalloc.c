@@ -1,0 +1,34 @@
+/* seemalloc.c: all sources as one object, for static linking and whole-program optimisation. Nothing else includes a .c file.
+ * SPDX-License-Identifier: MIT */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "base/format.c"
+
+#include "os/lock.c"
+#include "os/os.c"
+#include "os/prim_linux.c"
+#include "os/report.c"
+
+#include "conf/conf.c"
+
+#include "heap/bin.c"
+#include "heap/chunk.c"
+#include "heap/mapped.c"
+#include "heap/region.c"
+
+#include "arena/alloc.c"
+#include "arena/arena.c"
+#include "arena/free.c"
+#include "arena/serve.c"
+
+#include "cache/cache.c"
+
+#include "inspect/check.c"
+#include "inspect/stats.c"
+#include "inspect/walk.c"
+
+#include "api/cxx.c"
+#include "api/malloc.c"
+#include "api/process.c"
+#include "api/tune.c"
