@@ -41,14 +41,16 @@ static const char style[] =
     ".used{fill:#0072b2}.usedt{fill:#fff}.mapped{fill:#e69f00}.mappedt{fill:#201500}.other{fill:#cc79a7}.othert{fill:#200015}\n"
     ".free{fill:url(#hatch)}.hatchbg{fill:#eaf3f9}.hatch{stroke:#a5cbe3;stroke-width:2}.freet{fill:#0b3d5c}.top{fill:#eef0f2}.topt{fill:#"
     "4a535c}\n"
-    ".outline{fill:none;stroke:#8a939c}.in{fill:#009e73}.out{fill:none;stroke:#b8c0c8;stroke-width:.8}\n"
+    ".outline{fill:none;stroke:#8a939c}.merged{fill:none;stroke:#8a939c;stroke-width:1.5}.in{fill:#009e73}.out{fill:none;stroke:#b8c0c8;"
+    "stroke-width:.8}\n"
     ".brk{stroke:#c04c00;stroke-width:2.5}.brkt{fill:#b04500;font-weight:600}\n"
     "@media (prefers-color-scheme:dark){\n"
     "text{fill:#e6edf3}.bg{fill:#0d1117;stroke:#3d444d}.muted,.fact{fill:#9aa4ae}.num{fill:#e6edf3}.numt{fill:#0d1117}.base{stroke:#3d444d}"
     ".rule{stroke:#3d444d}\n"
     ".edge{stroke:#0d1117}.used{fill:#1f78b8}.usedt{fill:#fff}.mappedt{fill:#201500}.othert{fill:#200015}.hatchbg{fill:#10202d}.hatch{"
     "stroke:#2b5775}\n"
-    ".freet{fill:#d5e9f7}.top{fill:#1d232b}.topt{fill:#b3bcc5}.outline{stroke:#6b747d}.in{fill:#20b68b}.out{stroke:#4b535c}.brk{stroke:#"
+    ".freet{fill:#d5e9f7}.top{fill:#1d232b}.topt{fill:#b3bcc5}.outline,.merged{stroke:#6b747d}.in{fill:#20b68b}.out{stroke:#4b535c}.brk{"
+    "stroke:#"
     "ff8a47}.brkt{fill:#ff9d63}\n"
     "}\n"
     "</style>\n"
@@ -120,6 +122,16 @@ static void draw_chunk(const struct canvas *canvas, const struct story_step *ste
     fprintf(canvas->out, "</g>\n");
 }
 
+/* Notches where the picture before had borders that are inside a chunk now: what has merged. */
+static void draw_merged(const struct canvas *canvas, const struct story_step *last, const struct story_chunk *chunk, double x, double y) {
+    for (uint32_t i = 0; i < last->chunk_count; i++) {
+        uint64_t offset = last->chunks[i].chunk - chunk->chunk;
+        if (offset == 0 || offset >= chunk->size) continue;
+        fprintf(canvas->out, "<g><title>two chunks merged here</title><path class=\"merged\" d=\"M%.3f %.1fv8m0 %dv8\"/></g>\n",
+                x + (double)offset * canvas->scale, y + BAR_Y, BAR_HEIGHT - 16);
+    }
+}
+
 static void draw_pages(const struct canvas *canvas, const struct story_step *step, const struct story_span *span, double x, double y) {
     double width = (double)step->page_size * canvas->scale;
     double first = x - (double)(span->start % step->page_size) * canvas->scale; /* a break inside a page */
@@ -138,7 +150,9 @@ static void draw_bars(const struct canvas *canvas, const struct story_step *step
     for (uint32_t i = 0; i < step->chunk_count; i++) {
         const struct story_chunk *chunk = &step->chunks[i];
         bool apart = step->regions[chunk->region].kind != SEEMALLOC_REGION_BRK;
-        draw_chunk(canvas, step, chunk, apart ? mapped : MARGIN + (double)(chunk->chunk - step->start_brk) * canvas->scale, y);
+        double x = apart ? mapped : MARGIN + (double)(chunk->chunk - step->start_brk) * canvas->scale;
+        draw_chunk(canvas, step, chunk, x, y);
+        if (step->number > 1 && !apart) draw_merged(canvas, step - 1, chunk, x, y);
         mapped += apart ? (double)chunk->size * canvas->scale : 0;
     }
     draw_pages(canvas, step, &step->heap, MARGIN, y);

@@ -168,10 +168,16 @@ static void add_brk_moved(struct text *text, const struct story_step *now, const
 }
 
 static void tell_start(struct text *text, const struct story_step *now) {
+    char calls[TELL_TEXT];
+    uint64_t count = 0;
     if (now->brk == now->start_brk)
         add(text, "Nothing is allocated yet: brk stands at start_brk, the heap is empty.");
     else
         add(text, "Before the program's first malloc the heap has %s already.", SIZE(now->brk - now->start_brk));
+    for (int i = 0; i < SEEMALLOC_CALL_COUNT; i++) count += now->calls[i];
+    if (count)
+        add(text, " The library has made %llu system call%s to set itself up (%s).", (unsigned long long)count, plural(count),
+            tell_calls(calls, now));
 }
 
 static void tell_malloc(struct text *text, const struct story_step *now, const struct story_step *last, const struct story_act *act) {

@@ -106,16 +106,28 @@ class Run(ToolTest):
         self.assertEqual(self.tool("run", "--conf", "tcache_max:0", "--", "true").stderr, b"")
 
     def test_stats_say_what_children_inherit(self):
-        done = self.tool("run", "--stats", "--conf", "tcache_max:0", "--", "sh", "-c", "exit 3")
+        done = self.tool("run", "--stats", "--conf", "tcache_max:0", "--", self.compile("three", "int main(void) { return 3; }"))
         lines = done.stderr.decode().splitlines()
         self.assertEqual(done.returncode, 3)
         said = [line for line in lines if "inherit" in line]
         self.assertEqual(said, lines[:1])
-        self.assertIn("seemalloc: sh runs on ", said[0])
+        self.assertRegex(said[0], "^seemalloc: .*/three runs on /")
         self.assertIn("SEEMALLOC_CONF=tcache_max:0,stats:1", said[0])
         self.assertRegex(said[0], r"LD_PRELOAD=\S*libseemalloc\.so")
         self.assertGreater(len(lines), 5, "the library's statistics follow")
-        self.assertIn("brk", done.stderr.decode())
+
+    def test_stats_of_children_too(self):
+        child = self.compile("child", "int main(void) { return 0; }")
+        parent = self.compile("parent", '#include <stdlib.h>\nint main(int argc, char **argv) { return argc > 1 ? system(argv[1]) : 1; }')
+        alone, both = (self.tool("run", "--stats", "--", *line) for line in ([child], [parent, f"exec {child}"]))
+        self.assertEqual((alone.returncode, both.returncode), (0, 0))
+        count = [len(done.stderr.decode().splitlines()) - 1 for done in (alone, both)]
+        self.assertGreater(count[0], 5)
+        self.assertGreaterEqual(count[1], 2 * count[0] - 10, both.stderr.decode())
+
+    def test_stats_survive_a_program_that_closes_its_files(self):
+        done = self.tool("run", "--stats", "--", "ls", "/")  # closes stdout and stderr before it exits, as all of coreutils do
+        self.assertGreater(len(done.stderr.decode().splitlines()), 5)
 
     def test_without_stats_nothing_is_said(self):
         self.assertEqual(self.tool("run", "--", "true").stderr, b"")

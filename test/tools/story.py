@@ -152,6 +152,25 @@ class Pictures(ToolTest):
             end = float(drawn[-1].get("x")) + float(drawn[-1].get("width")) if drawn else 24.0
             self.assertAlmostEqual(float(re.match(r"M([\d.]+)", mark.get("d"))[1]), end, delta=0.02)
 
+    def test_notches_are_the_borders_that_are_gone(self):
+        before = [set()] + [{int(c["chunk"], 16) for c in step["chunks"]} for step in self.steps]
+        for step, row in self.rows():
+            heap = [c for c in step["chunks"] if c["state"] != "mapped"]
+            now = {int(c["chunk"], 16) for c in heap}
+            gone = [a for a in before[step["number"] - 1] - now if any(int(c["chunk"], 16) < a < int(c["chunk"], 16) + c["size"] for c in heap)]
+            self.assertEqual(len([path for path in row.iter(SVG + "path") if path.get("class") == "merged"]), len(gone), step["title"])
+        self.assertGreater(len([path for path in self.trees["story-8.svg"].iter(SVG + "path") if path.get("class") == "merged"]), 0)
+
+    def test_the_picture_of_the_readme_is_current(self):
+        """The committed sheet shows this allocator: `seemalloc story --svg docs/pictures` draws it anew (and the nine besides)."""
+        if self.steps[0]["page_size"] != 4096:
+            self.skipTest("the sheet was drawn with pages of 4 KiB")
+        with open(os.path.join(os.environ["SOURCE_DIR"], "docs", "pictures", "story.svg")) as file:
+            committed = ElementTree.parse(file).getroot()
+        figures = lambda tree: [[r.get(key) for key in ("data-state", "data-size", "data-brk", "x", "width", "d")] for r in tree.iter()
+                                if r.get("data-size") or r.get("data-brk")]
+        self.assertEqual(figures(committed), figures(self.trees["story.svg"]))
+
     def test_a_cell_for_each_page(self):
         for step, row in self.rows():
             cells = [rect.get("class") for rect in row.iter(SVG + "rect") if rect.get("class") in ("in", "out")]
