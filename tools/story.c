@@ -3,6 +3,7 @@
  * The player is this executable again, with the library preloaded, the thread cache off (the texts do not know it and it would hide their points)
  * and the trim threshold set, which stops its sliding. Every setting of the environment is taken away from it, so that the story is always the same.
  * SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE /* environ */
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
@@ -12,8 +13,6 @@
 
 #include "story.h"
 #include "tool.h"
-
-extern char **environ;
 
 #define SETTINGS "tcache_max:0,trim_threshold:131072"
 
