@@ -13,7 +13,7 @@ static const char *const state_names[SEEMALLOC_STATE_COUNT] = {
     "large",  "last remainder", "purging", "top",     "fencepost", "abandoned", "mapped",
 };
 
-const char *seemalloc_state_name(enum seemalloc_state state) {
+EXPORT const char *seemalloc_state_name(enum seemalloc_state state) {
     return (unsigned)state < SEEMALLOC_STATE_COUNT ? state_names[state] : "?";
 }
 
