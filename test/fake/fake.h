@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum fake_call { FAKE_SBRK, FAKE_MAP, FAKE_UNMAP, FAKE_REMAP, FAKE_USABLE, FAKE_UNUSABLE, FAKE_DISCARD, FAKE_WIPE, FAKE_CALLS };
+enum fake_call { FAKE_SBRK, FAKE_MAP, FAKE_UNMAP, FAKE_REMAP, FAKE_USABLE, FAKE_UNUSABLE, FAKE_DISCARD, FAKE_WIPE, FAKE_HUGE, FAKE_CALLS };
 
 /* Which calls of one kind are refused. All zero: none. The conditions add up. */
 struct fake_plan {
@@ -61,6 +61,7 @@ void fake_set_remap(enum fake_remap how);
 void fake_set_cpus(unsigned count);
 void fake_set_clock(uint64_t now, uint64_t step);           /* step: nanoseconds that every look at the clock takes */
 void fake_set_file(const char *path, const char *contents); /* both must outlive the test; at most 16; all others are absent */
+void fake_set_environment(char **environment, bool known);  /* instead of environ; known = false: as before libc has initialised */
 void fake_set_main_thread(int is_main);                     /* of the calling thread: 1 yes, 0 no, -1 as it really is */
 
 /* Standard error as the allocator wrote it so far (the newest 8 KiB), NUL-terminated. With echo off it isn't shown. Not thread-safe. */

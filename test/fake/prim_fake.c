@@ -75,6 +75,8 @@ static size_t written_length;
 static bool echo = true;
 static void (*abort_function)(void);
 static __thread int main_thread = -1;
+static char **environment;
+static bool environment_set, environment_known;
 
 static _Noreturn void violation(const char *what, const void *start, size_t size) {
     fprintf(stderr, "fake os: %s: %p, %zu bytes\n", what, start, size);
@@ -82,8 +84,8 @@ static _Noreturn void violation(const char *what, const void *start, size_t size
 }
 
 const char *fake_call_name(enum fake_call call) {
-    static const char *const names[FAKE_CALLS] = {"sbrk",        "map",           "unmap",   "remap",
-                                                  "make_usable", "make_unusable", "discard", "wipe_on_fork"};
+    static const char *const names[FAKE_CALLS] = {"sbrk",          "map",     "unmap",        "remap",      "make_usable",
+                                                  "make_unusable", "discard", "wipe_on_fork", "advise_huge"};
     return call < FAKE_CALLS ? names[call] : "?";
 }
 
@@ -398,6 +400,15 @@ bool prim_wipe_on_fork(void *start, size_t size) {
     return done;
 }
 
+/* Asking is all: huge pages would make the tests slower, not different. */
+bool prim_advise_huge(void *start, size_t size) {
+    pthread_mutex_lock(&mutex);
+    check_range("advice on what isn't usable", start, size, true, true);
+    bool done = !refused(FAKE_HUGE);
+    pthread_mutex_unlock(&mutex);
+    return done;
+}
+
 /* Grows where it is, if the pages behind are free. */
 static bool remap_stay(uint8_t *start, size_t old_size, size_t new_size) { return mremap(start, old_size, new_size, 0) == start; }
 
@@ -453,6 +464,26 @@ void prim_wake(uint32_t *word, unsigned count) {
     errno = saved;
 }
 
+bool prim_environment(char ***found) {
+    *found = environment_set ? environment : environ;
+    return !environment_set || environment_known;
+}
+
+/* One key for the life of the process, so that an engine that starts afresh (fake_restart) doesn't use them up. */
+static pthread_key_t exit_key;
+static void (*exit_function)(void *value);
+
+static void thread_exit(void *value) { exit_function(value); }
+
+bool prim_thread_exit_hook(void (*function)(void *value)) {
+    static bool made;
+    exit_function = function;
+    if (!made) made = pthread_key_create(&exit_key, thread_exit) == 0;
+    return made;
+}
+
+void prim_thread_exit_arm(void *value) { pthread_setspecific(exit_key, value); }
+
 uint64_t prim_clock(void) { return __atomic_add_fetch(&clock_now, __atomic_load_n(&clock_step, __ATOMIC_RELAXED), __ATOMIC_RELAXED); }
 
 uint64_t prim_random(void) {
@@ -467,6 +498,7 @@ bool prim_is_main_thread(void) {
     return syscall(SYS_gettid) == getpid();
 }
 
+unsigned prim_process_id(void) { return (unsigned)getpid(); }
 unsigned prim_cpus(void) { return fake.cpus; }
 
 size_t prim_address_space_limit(void) { return fake.told ? fake.told_limit : fake.space_limit; }
@@ -615,6 +647,12 @@ void fake_set_file(const char *path, const char *contents) {
     if (file_count == FILES_MAX) violation("too many files", path, FILES_MAX);
     files[file_count].path = path;
     files[file_count++].contents = contents;
+}
+
+void fake_set_environment(char **set, bool known) {
+    environment = set;
+    environment_set = true;
+    environment_known = known;
 }
 
 void fake_set_main_thread(int is_main) { main_thread = is_main; }

@@ -197,7 +197,9 @@ static bool is_zero(const uint8_t *mem, size_t size) { return size == 0 || (mem[
 
 static void play_malloc(struct lane *lane, struct block *block, size_t size) {
     if (!make_room(lane, block, size)) return;
-    int perturb = lane->player->setup.subject->perturbs && lane->player->setup.lanes == 1 ? lane->player->perturb : 0;
+    int perturb = lane->player->setup.subject->perturbs && lane->player->setup.lanes == 1 && lane->player->setup.ops.threads == 1
+                      ? lane->player->perturb
+                      : 0;
     struct attempt attempt = attempt_begin(lane->player);
     uint8_t *mem = lane->player->setup.subject->malloc(size);
     if (mem == NULL) {
@@ -476,7 +478,7 @@ void lane_play(struct lane *lane, const struct op *op) {
 
 struct census {
     struct lane *lane;
-    size_t count, bytes, mapped;
+    size_t count, bytes, bytes_in_use, mapped;
     const void *wrong;
 };
 
@@ -485,6 +487,7 @@ static void census_visit(const void *mem, size_t size, bool mapped, void *arg) {
     census->count++;
     census->mapped += mapped;
     census->bytes += size;
+    census->bytes_in_use += mapped ? 0 : size;
     /* A block of ours begins here: its first word is live, the word before it is the header. */
     if ((!shadow_is_live(mem) || shadow_is_live((const char *)mem - 8)) && census->wrong == NULL) census->wrong = mem;
 }
@@ -509,16 +512,11 @@ void player_check(struct player *player) {
     }
     for (unsigned i = 0; i < MAILBOXES; i++) count_block(&player->mailboxes[i].block, &count, &bytes);
 
-    struct subject_totals now;
-    if (subject->totals != NULL && subject->totals(&now)) {
+    struct subject_totals now = {0};
+    bool totals = subject->totals != NULL && subject->totals(&now);
+    if (totals) {
         size_t found = now.in_use_count + now.mapped_count - player->start.in_use_count - player->start.mapped_count;
         if (found != count) fault(lane, "%zu blocks are live, but the statistics count %zu", count, found);
-        /* A chunk in use has 8 bytes of header beyond what is usable, a mapped one 16. */
-        size_t expected = bytes + 8 * now.in_use_count + 16 * now.mapped_count;
-        size_t in_use = now.in_use_bytes + now.mapped_bytes;
-        if (player->start.in_use_count == 0 && player->start.mapped_count == 0 && in_use != expected) {
-            fault(lane, "live blocks make %zu bytes with headers, the statistics say %zu", expected, in_use);
-        }
         if (now.state_bytes != now.heap_bytes)
             fault(lane, "the states add up to %zu bytes, taken were %zu", now.state_bytes, now.heap_bytes);
     }
@@ -526,6 +524,14 @@ void player_check(struct player *player) {
     if (subject->walk != NULL && subject->walk(census_visit, &census)) {
         size_t found = census.count - player->start.in_use_count - player->start.mapped_count;
         if (found != count) fault(lane, "%zu blocks are live, but the walk finds %zu", count, found);
+        /* A chunk in use has 8 bytes of header beyond what is usable, a mapped one 16. */
+        size_t expected = bytes + 8 * (census.count - census.mapped) + 16 * census.mapped;
+        if (totals && census.bytes_in_use != now.in_use_bytes) {
+            fault(lane, "the walk finds %zu bytes in use, the statistics say %zu", census.bytes_in_use, now.in_use_bytes);
+        }
+        if (player->start.in_use_count + player->start.mapped_count == 0 && census.bytes != expected) {
+            fault(lane, "live blocks make %zu bytes with headers, the walk finds %zu", expected, census.bytes);
+        }
         if (player->start.in_use_count == 0 && census.wrong != NULL)
             fault(lane, "the walk finds a block at %p, which is none", census.wrong);
     }

@@ -9,7 +9,7 @@
 
 struct subject_totals {
     size_t in_use_bytes, in_use_count; /* chunks of arenas that are handed out, headers included */
-    size_t mapped_bytes, mapped_count; /* mapped blocks as chunks */
+    size_t mapped_bytes, mapped_count; /* mapped blocks, whole pages */
     size_t state_bytes;                /* of all states of arenas together */
     size_t heap_bytes;                 /* taken from the system for arenas */
     size_t free_count;                 /* chunks in any state but in use */
