@@ -166,11 +166,12 @@ static void check_section(int section) {
     REQUIRE("the section was run", section_seen[section]);
     CHECK_EQ("system calls of any other kind", others[section], 0);
     CHECK_EQ("brk: counted by the library", t->brk, s->brk);
-    CHECK_IN("mmap: counted by the library", s->mmap, t->mmap, t->mmap + t->mmap_books);
+    /* The top of a heap goes back by madvise or by a fresh mapping over it: one reason, two calls. */
+    CHECK_IN("mmap and madvise: counted by the library", s->mmap + s->madvise, t->mmap + t->madvise, t->mmap + t->madvise + t->mmap_books);
+    CHECK("no madvise without a reason", s->madvise <= t->madvise);
     CHECK_IN("munmap: counted by the library", s->munmap, t->munmap, t->munmap + t->munmap_books);
     CHECK_EQ("mremap: counted by the library", t->mremap, s->mremap);
     CHECK_EQ("mprotect: counted by the library", t->mprotect, s->mprotect);
-    CHECK_EQ("madvise: counted by the library", t->madvise, s->madvise);
 }
 
 static int run_traced(const char *part) {

@@ -80,7 +80,7 @@ static void soft(int resource, const char *field) {
     uint64_t failures = stats_now().failures;
     size_t n = take_all(BLOCK);
     CHECK_EQ("errno of the request that failed", errno, ENOMEM);
-    CHECK_IN("blocks of 100 KiB within 8 MiB", n, 60, ROOM / BLOCK + 2);
+    CHECK_IN("blocks of 100 KiB within 8 MiB", n, 60, ROOM / BLOCK + 4);
     CHECK("the system's refusals are counted", stats_now().failures > failures);
     must_fail(MIB(64));
     CHECK_EQ("blocks that were spoilt", spoilt(n, BLOCK), 0);
@@ -153,7 +153,7 @@ static void hard(int resource, const char *field) {
     }
     size_t n = take_all(BLOCK);
     CHECK_EQ("errno of the request that failed", errno, ENOMEM);
-    CHECK_IN("blocks within the hard limit", n, 60, ROOM / BLOCK + 2);
+    CHECK_IN("blocks within the hard limit", n, 60, ROOM / BLOCK + 4);
     must_fail(MIB(64));
     CHECK_EQ("blocks that were spoilt", spoilt(n, BLOCK), 0);
     for (int round = 0; round < 3; round++) {

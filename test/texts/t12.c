@@ -29,8 +29,13 @@ static struct cost work(void) {
     cost.maps = calls_between(&before, &after, SEEMALLOC_CALL_MMAP_BLOCK);
     cost.unmaps = calls_between(&before, &after, SEEMALLOC_CALL_MUNMAP_BLOCK);
 
+    /* A first round for the library's own books. */
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < BLOCKS; i++) REQUIRE("a block was had", (blocks[i] = get(BLOCK)) != NULL);
+        if (round == 0)
+            for (size_t i = 0; i < BLOCKS; i++) put(blocks[i]);
+    }
     size_t vmas = mapping_count();
-    for (size_t i = 0; i < BLOCKS; i++) REQUIRE("a block was had", (blocks[i] = get(BLOCK)) != NULL);
     for (size_t i = 0; i < BLOCKS; i += 2) put(blocks[i]);
     cost.vmas = mapping_count() - vmas;
     for (size_t i = 1; i < BLOCKS; i += 2) put(blocks[i]);

@@ -48,7 +48,10 @@ static void large(void) {
     for (int i = 0; i < CHUNKS; i++) {
         mem[i] = get_guarded(sizes[i]);
         chunk[i] = (uintptr_t)mem[i] - 16;
-        if (i == A3200) neighbour = mem[i] + sizes[i]; /* its guard */
+        if (i == A3200) {
+            neighbour = mem[i] + sizes[i]; /* its guard; and another behind that */
+            get_filled(24);
+        } /* its guard */
     }
     for (int i = 0; i < CHUNKS; i++) put(mem[i]);
     sort_bins();

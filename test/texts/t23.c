@@ -136,6 +136,8 @@ static void only_mmap(void) {
     void *wall =
         mmap((void *)round_up(brk_now(), page_size), page_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     REQUIRE("something stands in the break's way", wall == (void *)round_up(brk_now(), page_size));
+    look();
+    size_t in_use = views_in(SEEMALLOC_IN_USE); /* what the thread library keeps */
     before = stats_now();
     static void *blocks[20];
     for (size_t i = 0; i < COUNT_OF(blocks); i++) blocks[i] = get_filled(KIB(100));
@@ -148,7 +150,7 @@ static void only_mmap(void) {
     CHECK_EQ("in a mapping that stands in for the break", v->kind, SEEMALLOC_REGION_MMAP);
     for (size_t i = 0; i < COUNT_OF(blocks); i++) put(blocks[i]);
     look();
-    CHECK_EQ("nothing is left in use", views_in(SEEMALLOC_IN_USE), 0);
+    CHECK_EQ("all freed: blocks in use as before", views_in(SEEMALLOC_IN_USE), in_use);
 }
 
 /* --- the limit --- */

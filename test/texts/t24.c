@@ -63,6 +63,7 @@ static void run(void *(*function)(void *)) {
 
 static void *grows_in_steps(void *unused) {
     (void)unused;
+    texts_set_up();
     struct seemalloc_stats before = stats_now();
     blocks[0] = get_filled(BLOCK);
     struct seemalloc_stats after = stats_now();

@@ -53,6 +53,10 @@ const char *texts_begin(char **argv, const char *point, const char *conf);
  * allocator settings are removed). Its failures count as ours. */
 void texts_again(const char *part, const char *const *set);
 
+/* A block that is too large for the heap (and for the sliding of the thresholds) comes and goes: afterwards the library has what it sets up
+ * once for a thread, and the heap is untouched. texts_begin does it for the main thread. */
+void texts_set_up(void);
+
 /* For points that need several heaps in their first state: runs each part in a program of its own with SEEMALLOC_CONF=conf. `part` is what
  * texts_begin returned. */
 struct texts_part {
