@@ -118,6 +118,14 @@ static inline void watch_stacks(pid_t pid, const char *who) {
     if (gdb < 0 || waitpid(gdb, &status, 0) < 0 || status) dprintf(2, "(gdb is missing or could not attach)\n");
 }
 
+/* The slot taken first (sign 1) or last (sign -1); -1 if all are free. */
+static inline int watch_slot_by_age(int sign) {
+    int best = -1;
+    for (int i = 0; i < WATCH_SLOTS; i++)
+        if (watch->slots[i].pid != WATCH_FREE && (best < 0 || (watch->slots[i].since - watch->slots[best].since) * sign < 0)) best = i;
+    return best;
+}
+
 /* Calls `body` in a child and watches it; a process without progress for `seconds` is a hang. Returns the exit status for main. */
 static inline int watch_run(int (*body)(int argc, char **argv), int argc, char **argv, int seconds) {
     watch = mmap(NULL, sizeof *watch, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -151,12 +159,13 @@ static inline int watch_run(int (*body)(int argc, char **argv), int argc, char *
             watch_stacks(crashed, crashed == test ? "the test" : "a child");
             found = 1;
         }
-        for (int i = 0; i < WATCH_SLOTS && !found; i++) {
-            int pid = atomic_load(&watch->slots[i].pid);
-            if (pid == WATCH_FREE || now - watch->slots[i].since < patience) continue;
-            fprintf(stderr, "hang: %s of child %d (%s)\n", pid == WATCH_TAKEN ? "the fork" : "the life", watch->slots[i].number,
-                    watch->slots[i].kind);
-            if (pid > 0) watch_stacks(pid, "the child");
+        int oldest = watch_slot_by_age(1), newest = watch_slot_by_age(-1);
+        if (!found && oldest >= 0 && now - watch->slots[oldest].since >= patience) {
+            struct watch_slot *slot = &watch->slots[oldest];
+            fprintf(stderr, "hang: %s of child %d (%s)\n", slot->pid == WATCH_TAKEN ? "the fork" : "the life", slot->number, slot->kind);
+            if (slot->pid > 0) watch_stacks(slot->pid, "the child");
+            /* Parents wait for their children: the last one forked is where a chain of them stands. */
+            if (newest != oldest && watch->slots[newest].pid > 0) watch_stacks(watch->slots[newest].pid, "the youngest child");
             watch_stacks(test, "the test");
             found = 1;
         }

@@ -38,16 +38,26 @@ limit=${LIMIT:-100} # seconds for one run of one program
 
 # plain COMMAND…: on the system's malloc. ours COMMAND…: on our library, with statistics at exit. Nothing but the program itself is preloaded.
 plain() { timeout -k 5 "$limit" "$@"; }
-ours() { timeout -k 5 "$limit" env LD_PRELOAD="$lib" SEEMALLOC_STATS=1 "$@"; }
+# BINDINGS=FOLDER: ld.so notes there, a file per process, which library each name was found in; for programs that close stderr before they end.
+ours() {
+    local ld_debug=()
+    [[ -z ${BINDINGS:-} ]] || ld_debug=(LD_DEBUG=bindings LD_DEBUG_OUTPUT="$BINDINGS/process")
+    timeout -k 5 "$limit" env LD_PRELOAD="$lib" SEEMALLOC_STATS=1 "${ld_debug[@]}" "$@"
+}
 
-# proved FILE [N]: FILE (what came on stderr) has the exit statistics of at least N processes, or the word of N of our own programs.
+# proved FILE [N]: FILE (what came on stderr) has the exit statistics of at least N processes, or the word of N of our own programs; or a folder
+# of ld.so's notes shows that N processes found malloc in our library.
 proved() {
     local file=$1 wanted=${2:-1} found
     [[ ${PROVE:-yes} == no ]] && return
-    found=$(grep -cE '^(seemalloc.* statistics|allocator: seemalloc$)' "$file" || true)
+    if [[ -d $file ]]; then
+        found=$(grep -lrE "binding file .* to $lib .*: normal symbol .malloc'" "$file" | wc -l)
+    else
+        found=$(grep -cE '^(--- seemalloc .*\(process [0-9]+\) ---|allocator: seemalloc)$' "$file" || true)
+    fi
     if ((found < wanted)); then
-        sed 's/^/    /' "$file" | head -n 20 >&2
-        die "no proof that the library was active: $found of $wanted reports in what came on stderr"
+        [[ -d $file ]] || sed 's/^/    /' "$file" | head -n 20 >&2
+        die "no proof that the library was active: $found of $wanted reports"
     fi
 }
 
@@ -71,12 +81,13 @@ same() {
         die "$name: exit status $status_plain on the system's malloc"
     fi
     if ((status_ours)); then
-        tail -n 20 "$work/$name.ours.err" >&2
+        grep -v '^ \|^---' "$work/$name.ours.err" | head -n 20 >&2 || true
         die "$name: exit status $status_ours on our library, 0 on the system's malloc"
     fi
     cmp "$work/$name.plain.out" "$work/$name.ours.out" || die "$name: the output differs"
     [[ -s $work/$name.plain.out || -n $(ls -A "$work/$name.plain") ]] || die "$name: there is nothing to compare"
     diff -rq "$work/$name.plain" "$work/$name.ours" || die "$name: the files differ"
-    proved "$work/$name.ours.err" "$wanted"
+    proved "${BINDINGS:-$work/$name.ours.err}" "$wanted"
+    [[ -z ${BINDINGS:-} ]] || find "$BINDINGS" -type f -delete
     echo "$name: same ($(wc -c <"$work/$name.plain.out") bytes of output, $(find "$work/$name.plain" -type f | wc -l) files)"
 }

@@ -15,6 +15,7 @@
 enum { WAVE = 20, WAVES = 100, WARM = 10 };
 
 static pthread_key_t key;
+static pthread_barrier_t together; /* in the first wave all threads live at once, so that no later wave needs more */
 static atomic_int destructions, texts;
 
 struct last {
@@ -44,6 +45,7 @@ static void *run(void *arg) {
     last->rounds = 4; /* PTHREAD_DESTRUCTOR_ITERATIONS: the last one comes in the last round */
     last->text = strdup("first");
     if (pthread_setspecific(key, last)) abort();
+    if (number < WAVE) pthread_barrier_wait(&together);
     char *text = strerror(100000 + number); /* kept by libc until the thread ends */
     void *none = dlopen("no-such-library-at-all.so", RTLD_NOW);
     if (text && strstr(text, "Unknown") && !none) atomic_fetch_add(&texts, 1);
@@ -66,7 +68,7 @@ int main(void) {
     pthread_attr_t attr;
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    if (pthread_key_create(&key, destroy)) return 2;
+    if (pthread_key_create(&key, destroy) || pthread_barrier_init(&together, NULL, WAVE)) return 2;
     memset(&warm, 0, sizeof warm);
     memset(&end, 0, sizeof end);
     for (int wave = 0; wave < WAVES; wave++) {

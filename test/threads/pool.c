@@ -50,7 +50,10 @@ int main(int argc, char **argv) {
     probe_report(2);
     size_t before = probe_resident();
     for (int i = 0; i < wanted; i++) threads[i] = work_thread(run, (void *)(intptr_t)i);
-    for (double end = work_seconds() + seconds; work_seconds() < end;) work_pause(20000000);
+    double end = work_seconds() + seconds;
+    while (work_seconds() < end - seconds / 4) work_pause(20000000);
+    work_states("after three quarters of the time");
+    while (work_seconds() < end) work_pause(20000000);
     atomic_store(&stop, 1);
     for (int i = 0; i < wanted; i++) pthread_join(threads[i], NULL);
     for (int i = 0; i < SLOTS; i++) {

@@ -103,6 +103,19 @@ static inline size_t work_status(const char *field) {
 
 #define MIB(bytes) ((double)(bytes) / 1048576)
 
+/* Prints where the bytes of the heap are at this moment; nothing on another allocator. */
+static inline void work_states(const char *what) {
+    struct seemalloc_stats stats;
+    if (!probe_stats(&stats)) return;
+    printf(
+        "%s: live %.2f, heap %.2f, in use %.2f, cached %.2f, parked %.2f, inbox %.2f, fast %.2f, binned %.2f, top %.2f, mapped %.2f MiB\n",
+        what, MIB(atomic_load(&live_bytes)), MIB(stats.heap_bytes), MIB(stats.bytes[SEEMALLOC_IN_USE]), MIB(stats.bytes[SEEMALLOC_CACHED]),
+        MIB(stats.bytes[SEEMALLOC_PARKED]), MIB(stats.bytes[SEEMALLOC_INBOX]), MIB(stats.bytes[SEEMALLOC_FAST]),
+        MIB(stats.bytes[SEEMALLOC_UNSORTED] + stats.bytes[SEEMALLOC_SMALL] + stats.bytes[SEEMALLOC_LARGE] +
+            stats.bytes[SEEMALLOC_LAST_REMAINDER]),
+        MIB(stats.bytes[SEEMALLOC_TOP]), MIB(stats.mapped_bytes));
+}
+
 /* Prints the figures of a run, and on seemalloc holds the heap's peak against `most` times the live peak. The statistics must have seen the peak: they are
  * taken at growth, so heap_peak is exact. The resident peak, less what was resident before the first block, has to stay within the same bound
  * and `other` bytes for stacks and the like. */
