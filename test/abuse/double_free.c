@@ -385,12 +385,23 @@ static void reused_by_larger(void) {
     give(p[1]);
 }
 
-static void sorted_by_other_thread(void) {
+static void *free_when_told(void *arg) {
+    pthread_barrier_wait(&barrier);
+    give(*(void **)arg);
+    return NULL;
+}
+
+/* The thread exists before: its creation must not use the block that was freed. */
+static void binned_other_thread(void) {
     void *p[2];
     adjacent(2000, p, 2);
     about(p[0]);
+    pthread_barrier_init(&barrier, NULL, 2);
+    pthread_t t;
+    if (pthread_create(&t, NULL, free_when_told, p)) not_reached("no thread");
     give(p[0]);
-    run_thread(free_in_thread, p[0]);
+    pthread_barrier_wait(&barrier);
+    pthread_join(t, NULL);
 }
 
 /* ---- mapped ---- */
@@ -444,7 +455,7 @@ const struct abuse_case abuse_cases[] = {
     {"absorbed by realloc", absorbed_by_realloc, ABUSE_CACHE_OFF, {POINTER, SIZE}},
     {"tail of a shrunk block", tail_of_shrunk, ABUSE_CACHE_OFF, {PREV}},
     {"reused by a larger block", reused_by_larger, ABUSE_CACHE_OFF | ABUSE_SEAL, {POINTER, SIZE}},
-    {"binned, second in another thread", sorted_by_other_thread, ABUSE_CACHE_OFF, {PREV}},
+    {"binned, second in another thread", binned_other_thread, ABUSE_CACHE_OFF, {PREV}},
     {"mapped", mapped, ABUSE_SEGV_OK, {"munmap_chunk(): invalid pointer", "double free or corruption (out)", POINTER}},
     {"mapped between others",
      mapped_with_pins,

@@ -23,6 +23,7 @@
 #define UNSORTED_LINKS "malloc(): unsorted double linked list corrupted"
 #define SMALL_LINKS "malloc(): smallbin double linked list corrupted"
 #define LINKS "corrupted double-linked list"
+#define LINKS_NEXT "corrupted double-linked list (not small)"
 
 static void *b[4]; /* neighbours in address order */
 
@@ -349,7 +350,7 @@ static void *before_top(struct seemalloc_chunk *top, size_t request) {
     for (int i = 0; i < 64; i++) {
         void *p = take(request);
         if (!find_state(SEEMALLOC_TOP, top)) not_reached("there is no top");
-        if ((char *)p + chunk_bytes(request) == (const char *)top->mem) return p;
+        if ((char *)p + malloc_usable_size(p) + 8 == (const char *)top->mem) return p;
     }
     not_reached("no block lies before the top");
 }
@@ -521,7 +522,7 @@ const struct abuse_case abuse_cases[] = {
      OFF | SEAL,
      {UNSORTED_SIZE, UNSORTED_NEXT, UNSORTED_PREV, UNSORTED_LINKS, LINKS, PREV_SIZE}},
     {"free chunk broken in a small bin", free_chunk_broken_in_small, OFF | SEAL, {SMALL_LINKS, LINKS, PREV_SIZE}},
-    {"free chunk broken in a large bin", free_chunk_broken_in_large, OFF | SEAL, {PREV_SIZE, LINKS}},
+    {"free chunk broken in a large bin", free_chunk_broken_in_large, OFF | SEAL, {PREV_SIZE, LINKS, LINKS_NEXT}},
     {"top zero", top_zero, OFF | SEAL, {TOP_SIZE}},
     {"top made small", top_small, OFF | SEAL, {TOP_SIZE}},
     {"top all ones", top_huge, OFF | SEAL, {TOP_SIZE}},
@@ -531,10 +532,10 @@ const struct abuse_case abuse_cases[] = {
     {"top broken, neighbour freed", top_broken_neighbour_free, OFF | SEAL, {NEXT_NORMAL, TOP_SIZE, PREV_SIZE}},
     {"top broken, neighbour grown", top_broken_realloc, OFF | SEAL, {REALLOC_NEXT, TOP_SIZE}},
     {"top zero, cache on", top_zero, SEAL, {TOP_SIZE}},
-    {"mapped, one byte", mapped_one_byte, SEAL, {MUNMAP}},
+    {"mapped, one byte", mapped_one_byte, SEAL, {MUNMAP, POINTER}},
     {"mapped, zero", mapped_zero, SEAL, {MUNMAP, POINTER}},
-    {"mapped, larger", mapped_larger, SEAL, {MUNMAP}},
-    {"mapped, a classic size", mapped_classic, SEAL, {MUNMAP}},
+    {"mapped, larger", mapped_larger, SEAL, {MUNMAP, POINTER}},
+    {"mapped, a classic size", mapped_classic, SEAL, {MUNMAP, POINTER}},
     {"mapped, M cleared", mapped_m_cleared, SEAL, {MUNMAP, POINTER}},
     {"mapped, prev_size forged", mapped_prev_size, ABUSE_SURVIVE_OK, {MUNMAP}},
     {"mapped, realloc, larger", mapped_realloc, SEAL, {REALLOC, MREMAP, MUNMAP}},

@@ -32,10 +32,6 @@ static _Alignas(16) uint64_t target[64];
 
 static void forge(void *mem, int word, const void *value) {
     about(mem);
-    about(b[0]);
-    about(b[1]);
-    about(b[2]);
-    about(b[3]);
     about(&target[4]);
     ((const void **)mem)[word] = value;
 }
@@ -228,6 +224,7 @@ static void small_batch(void) {
     for (int i = 0; i < N; i++) p[i] = take(300);
     for (int i = 0; i < N; i += 2) give(p[i]);
     void *victim = NULL;
+    for (int i = 0; i < 400; i++) take(3000); /* sorts what is unsorted, a bounded number at a time */
     for (int i = 0; i < N && !victim; i += 2) {
         if (state_of(p[i]) == SEEMALLOC_SMALL) victim = p[i];
     }

@@ -107,6 +107,9 @@ static void below(int kind, bool main_thread) {
     for (int i = 0; i < 64; i++) v_free(spare[i]);
     size_t before = in_use();
     for (int round = 0; round < 5; round++) {
+        char *extra = v_malloc(100000);
+        CHECK(extra != NULL);
+        memset(extra, 7, 100000);
         set(kind, 4096);
         struct list *small = NULL, *medium = NULL, *large = NULL;
         size_t n = take_all(&medium, 5000, 100000);
@@ -127,16 +130,16 @@ static void below(int kind, bool main_thread) {
         }
         CHECK(live_intact());
         /* Freeing and shrinking need no memory. */
-        live[round] = v_realloc(live[round], 50000);
-        CHECK(live[round] != NULL);
+        extra = v_realloc(extra, 50000);
+        CHECK(extra && extra[49999] == 7);
         free_all(&large);
         free_all(&medium);
         free_all(&small);
         set(kind, SIZE_MAX);
-        live[round] = v_realloc(live[round], 100000);
-        CHECK(live[round] != NULL);
-        memset(live[round], round, 100000);
+        extra = v_realloc(extra, 100000);
+        CHECK(extra && extra[49999] == 7);
         CHECK(live_intact());
+        v_free(extra);
         CHECK(in_use() == before);
         /* A limit a little above: it is reached, not overrun. */
         if (main_thread && kind == RLIMIT_AS) {
