@@ -82,5 +82,19 @@ int main(int argc, char **argv) {
     CHECK_EQ("the parent's byte in the heap", (unsigned char)in_heap[0], 0xA5);
     CHECK_EQ("the parent's byte in the mapping", (unsigned char)in_mapping[0], 0xA5);
     CHECK_EQ("the parent's data", in_data, 42);
+
+    /* The command shows them too. */
+    const char *shown = texts_tool("story");
+    if (shown) {
+        static const char *const names[] = {"ext at 0x", "data at 0x", "start_brk 0x", "stack from 0x"};
+        uintptr_t at[COUNT_OF(names)];
+        for (size_t i = 0; i < COUNT_OF(names); i++) {
+            const char *place = strstr(shown, names[i]);
+            at[i] = place ? strtoul(place + strlen(names[i]) - 2, NULL, 16) : 0;
+            texts_say("the command: %s%lx", names[i], at[i]);
+        }
+        CHECK("the command shows text, data, start_brk and stack, in that order", at[0] && at[0] < at[1] && at[1] < at[2] && at[2] < at[3]);
+        CHECK("it names brk and the mapping area", strstr(shown, "up to brk") && strstr(shown, "mapping area"));
+    }
     return texts_end();
 }

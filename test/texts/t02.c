@@ -228,5 +228,16 @@ int main(int argc, char **argv) {
 
     const char *const with_cache[] = {NULL};
     texts_again("cached", with_cache);
+
+    /* The command counts them by reason, and shows the kernel's bookkeeping. */
+    const char *shown = texts_tool("story");
+    if (shown) {
+        CHECK("the command counts brk upwards", strstr(shown, "| 1 brk grow"));
+        CHECK("brk downwards", strstr(shown, "| 1 brk trim"));
+        CHECK("mmap", strstr(shown, "| 1 mmap block"));
+        CHECK("munmap", strstr(shown, "| 1 munmap block"));
+        CHECK("it shows start_brk, brk and the stack's start",
+              strstr(shown, "^start_brk") && strstr(shown, "^brk") && strstr(shown, "stack from 0x"));
+    }
     return texts_end();
 }

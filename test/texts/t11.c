@@ -233,6 +233,21 @@ int main(int argc, char **argv) {
     if (!second) {
         const char *const set[] = {"SEEMALLOC_CONF=" NO_CACHE_NO_SLIDING, NULL};
         texts_again("picture 8", set);
+        /* The command plays the same nine. */
+        const char *shown = texts_tool("story");
+        static const char *const pictures[] = {"\n 1  start",
+                                               "\n 2  A = malloc(30 K)",
+                                               "\n 3  B = malloc(40 K)",
+                                               "\n 4  C = malloc(200 K)",
+                                               "\n 5  D = malloc(100 K)",
+                                               "\n 6  free(C)",
+                                               "\n 7  free(B)",
+                                               "\n 8  free(D)",
+                                               "\n 9  trim"};
+        for (size_t i = 0; shown && i < COUNT_OF(pictures); i++) {
+            shown = strstr(shown, pictures[i]);
+            if (!CHECK("the command plays the nine pictures in order", shown != NULL)) texts_say("     missing:%s", pictures[i] + 1);
+        }
     }
     return texts_end();
 }

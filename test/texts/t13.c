@@ -67,5 +67,13 @@ int main(int argc, char **argv) {
     CHECK("which is still there", view_of(a) && is_binned(view_of(a)) && view_of(a)->size == hole);
     put(b);
     CHECK("with the second freed nothing does", !pin());
+
+    /* The command says it in its seventh picture, where D keeps B in the heap. */
+    const char *shown = texts_tool("story");
+    if (shown) {
+        const char *seventh = strstr(shown, "free(B)"), *eighth = strstr(shown, "free(D)");
+        const char *pinned = seventh ? strstr(seventh, "D lies above") : NULL;
+        CHECK("the command says which block pins the hole", pinned && eighth && pinned < eighth);
+    }
     return texts_end();
 }

@@ -138,6 +138,12 @@ const char *texts_begin(char **argv, const char *point, const char *conf) {
     /* The points speak of pages and count them: no huge ones. Inherited over exec. */
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
     if (!getenv("TEXTS_STARTED")) {
+        /* With an endless stack the kernel lays mappings out from below, not as the pictures have it. */
+        struct rlimit stack;
+        if (getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur == RLIM_INFINITY) {
+            stack.rlim_cur = MIB(8);
+            setrlimit(RLIMIT_STACK, &stack);
+        }
         snprintf(setting, sizeof setting, "SEEMALLOC_CONF=%s", conf);
         const char *const set[] = {*conf ? setting : NULL, NULL};
         build_environment(set);
@@ -202,6 +208,34 @@ void texts_parts(const char *part, const char *conf, const struct texts_part *pa
         else if (!strcmp(part, parts[i].name))
             parts[i].run();
     }
+}
+
+const char *texts_tool(const char *argument) {
+    static char output[1 << 18];
+    const char *tool = getenv("TEXTS_TOOL");
+    int ends[2], status = -1;
+    if (!tool) {
+        texts_say("%s: TEXTS_TOOL is not set: what the command shows is not checked", point_name);
+        return NULL;
+    }
+    REQUIRE("a pipe", pipe(ends) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        unsetenv("LD_PRELOAD");
+        unsetenv("SEEMALLOC_CONF");
+        execl(tool, tool, argument, (char *)NULL);
+        _exit(127);
+    }
+    close(ends[1]);
+    size_t length = 0;
+    for (ssize_t n; length < sizeof output - 1 && (n = read(ends[0], output + length, sizeof output - 1 - length)) > 0;)
+        length += (size_t)n;
+    output[length] = 0;
+    close(ends[0]);
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+    CHECK_EQ("the command's status", status, 0);
+    return output;
 }
 
 /* --- the allocator's functions --- */

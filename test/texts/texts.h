@@ -65,6 +65,9 @@ struct texts_part {
 };
 void texts_parts(const char *part, const char *conf, const struct texts_part *parts, size_t count);
 
+/* What the command, whose path is in TEXTS_TOOL, says when told `argument`: its output, or NULL (said so) without TEXTS_TOOL. */
+const char *texts_tool(const char *argument);
+
 /* Prints the sum; the program's exit status. */
 int texts_end(void);
 
