@@ -412,7 +412,7 @@ static void play_one(struct lane *lane, const struct op *op) {
     case OP_TAKE: play_mail(lane, op); break;
     case OP_TRIM: subject->trim(op->size); break;
     case OP_MALLOPT: play_mallopt(lane, op); break;
-    case OP_STATISTICS: subject->statistics(); break;
+    case OP_STATISTICS: subject->statistics(lane->player->setup.lanes == 1); break;
     case OP_STAGE_PLAN:
     case OP_STAGE_BREAK:
     case OP_STAGE_SPACE:

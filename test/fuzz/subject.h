@@ -32,7 +32,7 @@ struct subject {
     size_t (*usable)(void *mem);
     int (*trim)(size_t pad);
     int (*mallopt)(int parameter, int value);
-    void (*statistics)(void); /* mallinfo2, malloc_info: must not crash and must add up */
+    void (*statistics)(bool alone); /* mallinfo2, malloc_info: must not crash and, while nobody else is at work, add up */
 
     /* NULL where the subject can't tell. */
     const char *(*check)(void);                    /* every invariant; NULL if all hold */

@@ -55,9 +55,9 @@ static bool walk(subject_visit *function, void *arg) {
     return seemalloc_walk(visit, &visitor) == 0;
 }
 
-static void statistics(void) {
+static void statistics(bool alone) {
     struct mallinfo2 info = seemalloc_mallinfo2();
-    if (info.uordblks + info.fordblks != info.arena) {
+    if (alone && info.uordblks + info.fordblks != info.arena) {
         fprintf(stderr, "mallinfo2: uordblks %zu + fordblks %zu is not arena %zu\n", info.uordblks, info.fordblks, info.arena);
         abort();
     }

@@ -4,7 +4,10 @@
 #include <malloc.h>
 #include <stdlib.h>
 
-static void statistics(void) { (void)mallinfo2(); }
+static void statistics(bool alone) {
+    (void)alone;
+    (void)mallinfo2();
+}
 
 const struct subject subject_libc = {
     .name = "the system's malloc",
