@@ -29,8 +29,10 @@ test: ## build and run all tests
 	@$(MAKE) --no-print-directory tests
 	ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j 2
 
-bench: all ## compare with other allocators
-	@if [ -x bench/run ]; then bench/run; else echo "there is no benchmark in this version"; exit 1; fi
+bench: ## compare with other allocators; results in build/bench
+	@scripts/deps bench
+	@$(MAKE) --no-print-directory all
+	bench/run
 
 format: ## format all C and C++ sources
 	scripts/format
