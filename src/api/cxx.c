@@ -42,10 +42,23 @@ static void throw_bad_alloc(size_t bytes) {
           "operator new found no memory for %zu bytes, and no C++ library to throw std::bad_alloc with", bytes);
 }
 
+/* The nothrow forms must swallow what a handler throws, which C can't: the library's own one does, calling our throwing one inside. */
+static bool library_new_nothrow(size_t bytes, size_t align, void **mem) {
+    static const char nothrow;
+    void *(*plain)(size_t, const void *) = (void *(*)(size_t, const void *))dlsym(RTLD_NEXT, "_ZnwmRKSt9nothrow_t");
+    void *(*aligned)(size_t, size_t, const void *) =
+        (void *(*)(size_t, size_t, const void *))dlsym(RTLD_NEXT, "_ZnwmSt11align_val_tRKSt9nothrow_t");
+    if (plain == NULL || aligned == NULL) return false;
+    *mem = align == 0 ? plain(bytes, &nothrow) : aligned(bytes, align, &nothrow);
+    return true;
+}
+
 static COLD void *new_failed(size_t bytes, size_t align, bool throws) {
     for (;;) {
         new_handler *handler = current_handler();
+        void *found;
         if (handler == NULL) break;
+        if (!throws && library_new_nothrow(bytes, align, &found)) return found;
         handler();
         void *mem = attempt(bytes, align);
         if (mem != NULL) return mem;

@@ -108,6 +108,7 @@ EXPORT void *realloc(void *mem, size_t bytes) {
         void *moved = mapped_realloc(mem, size);
         return moved != NULL ? moved : move(mem, usable, bytes);
     }
+    if (UNLIKELY(size >= CHUNK_MAX)) return no_memory();
     return cache_resize(mem, head_size(head), size) ? mem : move(mem, usable, bytes);
 }
 

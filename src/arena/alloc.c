@@ -14,7 +14,7 @@
 #include "os/os.h"
 #include "os/report.h"
 
-#define MERGE_ROUNDS 16 /* critical sections of ARENA_STEP merges that one request makes at most before the arena grows */
+#define MERGE_ROUNDS 64 /* critical sections of ARENA_STEP merges and sortings that one request makes at most before the arena grows */
 
 /* --- cutting --------------------------------------------------------------------------------------------------------------------------------- */
 
@@ -165,10 +165,11 @@ static void *find_free(struct arena *arena, size_t size, bool *zeroed) {
     return mem;
 }
 
-/* Step 8, with the lock let go between the rounds. */
+/* Step 8, with the lock let go between the rounds. Ends when nothing is left to merge or to sort. */
 static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool *lost_lock) {
-    for (unsigned round = 0; round < MERGE_ROUNDS && much_unmerged(arena); round++) {
-        if (arena_merge_backlog(arena, BACKLOG_ALL) == 0) break;
+    for (unsigned round = 0; round < MERGE_ROUNDS; round++) {
+        unsigned merged = arena_merge_backlog(arena, much_unmerged(arena) ? BACKLOG_ALL : BACKLOG_INBOX);
+        if (merged == 0 && bin_is_empty(&arena->bins, BIN_UNSORTED)) break;
         void *mem = from_bins(arena, size);
         if (mem == NULL) from_top(arena, size, 1, &mem, zeroed);
         if (mem != NULL) return mem;
@@ -182,22 +183,22 @@ static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool
 }
 
 /* Steps 1 to 9. The lock is held, and still is at the end unless ARENA_REFUSED. */
-static enum arena_status alloc_locked(struct arena *arena, size_t size, bool may_map, void **mem, bool *zeroed) {
+static enum arena_status alloc_locked(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
     bool lost_lock = false;
     *zeroed = false;
     *mem = find_free(arena, size, zeroed);
-    if (*mem == NULL && much_unmerged(arena)) *mem = merge_and_find(arena, size, zeroed, &lost_lock);
+    if (*mem == NULL) *mem = merge_and_find(arena, size, zeroed, &lost_lock);
     if (lost_lock) return ARENA_REFUSED;
     if (*mem != NULL) return ARENA_OK;
-    if (may_map && size >= conf_get(CONF_MMAP_THRESHOLD) && conf_get(CONF_MMAP_MAX) != 0) return ARENA_MAP;
-    if (!arena_grow(arena, size)) return ARENA_FULL;
+    if ((means & MEANS_MAP) && size >= conf_get(CONF_MMAP_THRESHOLD) && conf_get(CONF_MMAP_MAX) != 0) return ARENA_MAP;
+    if (!(means & MEANS_GROW) || !arena_grow(arena, size)) return ARENA_FULL;
     from_top(arena, size, 1, mem, zeroed);
     return *mem != NULL ? ARENA_OK : ARENA_FULL;
 }
 
-enum arena_status arena_alloc(struct arena *arena, size_t size, bool may_map, void **mem, bool *zeroed) {
+enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
     if (!lock_enter(&arena->lock)) return ARENA_REFUSED;
-    enum arena_status status = alloc_locked(arena, size, may_map, mem, zeroed);
+    enum arena_status status = alloc_locked(arena, size, means, mem, zeroed);
     if (status != ARENA_REFUSED) lock_leave(&arena->lock);
     return status;
 }
@@ -213,10 +214,10 @@ static void cut_tail(struct arena *arena, struct chunk *chunk, size_t size) {
     arena_merge(arena, rest);
 }
 
-enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, bool may_map, void **mem) {
+enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, unsigned means, void **mem) {
     bool zeroed;
     if (!lock_enter(&arena->lock)) return ARENA_REFUSED;
-    enum arena_status status = alloc_locked(arena, size + align + CHUNK_MIN, may_map, mem, &zeroed);
+    enum arena_status status = alloc_locked(arena, size + align + CHUNK_MIN, means, mem, &zeroed);
     if (status == ARENA_REFUSED) return status;
     if (status == ARENA_OK) {
         struct chunk *chunk = chunk_of(*mem);
@@ -289,12 +290,12 @@ static unsigned take_from_bins(struct arena *arena, size_t size, unsigned want, 
         return 1;
     }
     /* One piece for the whole batch keeps neighbours in time neighbours in memory; else the best fit for one. */
-    block = want > 1 ? from_larger(arena, size * want) : NULL;
+    block = want > 1 && size * want <= KIB(4) ? from_larger(arena, size * want) : NULL;
     if (block == NULL) block = from_larger(arena, size);
     return block != NULL ? carve(arena, block, size, want, mem) : 0;
 }
 
-enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem, unsigned *count) {
+enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, unsigned means, void **mem, unsigned *count) {
     if (!lock_enter(&arena->lock)) return ARENA_REFUSED;
     enum arena_status status = ARENA_OK;
     unsigned n = unpark(arena, slot, want, mem);
@@ -303,7 +304,7 @@ enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, un
     if (n == 0) n = from_top(arena, size, want, mem, NULL);
     if (n == 0) {
         bool zeroed;
-        status = alloc_locked(arena, size, true, mem, &zeroed);
+        status = alloc_locked(arena, size, means, mem, &zeroed);
         n = status == ARENA_OK;
         if (n != 0 && want > 1) n += from_top(arena, size, want - 1, mem + 1, NULL);
     }

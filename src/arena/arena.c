@@ -8,6 +8,15 @@ struct arena arena_main;
 static struct arena first_spare;
 struct arena *arena_table[ARENA_LIMIT];
 static struct arena *spare;
+static uint32_t regular = 1; /* arenas that are not spares, and not abandoned; never above the limit */
+
+static bool claim_regular(void) {
+    uint32_t count = load_relaxed(&regular);
+    do {
+        if (count >= arena_limit()) return false;
+    } while (!cas_acq_rel(&regular, &count, count + 1));
+    return true;
+}
 
 static void arena_start(struct arena *arena, uint32_t id) {
     arena->id = id;
@@ -61,21 +70,21 @@ unsigned arena_limit(void) {
 static bool is_usable(const struct arena *arena) { return !arena->is_spare && load_relaxed(&arena->lock.word) != LOCK_ABANDONED; }
 
 struct arena *arena_attach(bool main_thread) {
-    uint32_t total = load_acquire(&seal.arenas), usable = 0, first = main_thread ? 0 : 1;
+    uint32_t total = load_acquire(&seal.arenas), first = main_thread ? 0 : 1;
     struct arena *least = NULL;
     for (uint32_t pass = 0; pass < 2; pass++) {
         for (uint32_t id = 0; id < total; id++) {
             struct arena *arena = arena_of_id(id);
             if (!is_usable(arena)) continue;
-            if (pass == 0) usable++;
             uint32_t threads = load_relaxed(&arena->threads);
             /* A released arena: its memory and its heaps are there already. */
             if (pass == 0 && id >= first && threads == 0 && cas_acq_rel(&arena->threads, &threads, 1)) return arena;
             if (pass == 1 && (least == NULL || threads < load_relaxed(&least->threads))) least = arena;
         }
-        if (pass == 0 && usable < arena_limit()) {
+        if (pass == 0 && claim_regular()) {
             struct arena *arena = create(false);
             if (arena != NULL) return arena;
+            sub_relaxed(&regular, 1);
         }
     }
     if (least == NULL) least = arena_spare(); /* everything was abandoned, and no memory for another */
@@ -132,9 +141,13 @@ void arena_fork_child(void) {
         struct arena *arena = arena_of_id(id);
         if (taken(arena)) {
             lock_release_from_fork(&arena->lock);
-        } else if (lock_settle_in_child(&arena->lock) && arena == arena_spare()) {
-            struct arena *another = create(true);
-            if (another != NULL) store_release(&spare, another);
+        } else if (lock_settle_in_child(&arena->lock)) {
+            if (!arena->is_spare) {
+                sub_relaxed(&regular, 1);
+            } else if (arena == arena_spare()) {
+                struct arena *another = create(true);
+                if (another != NULL) store_release(&spare, another);
+            }
         }
         store_relaxed(&arena->threads, 0); /* the survivor counts itself again */
     }

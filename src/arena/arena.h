@@ -88,14 +88,17 @@ void arena_fork_child(void);
 
 /* --- alloc.c: taking. Sizes are chunk sizes. -------------------------------------------------------------------------------------------- */
 
-/* One block. *zeroed is set if its memory is known to read as zero. may_map: ARENA_MAP may be returned. */
-enum arena_status arena_alloc(struct arena *arena, size_t size, bool may_map, void **mem, bool *zeroed);
+/* What an arena may do when it has nothing free that fits; neither: ARENA_FULL. */
+enum arena_means { MEANS_MAP = 1, MEANS_GROW = 2 };
+
+/* One block. *zeroed is set if its memory is known to read as zero. */
+enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed);
 
 /* One block with mem aligned to `align`, more than 16. */
-enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, bool may_map, void **mem);
+enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, unsigned means, void **mem);
 
 /* Up to `want` blocks of at least `size` for slot `slot`: a parked batch, or fresh ones in address order. *count > 0 exactly if ARENA_OK. */
-enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem, unsigned *count);
+enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, unsigned means, void **mem, unsigned *count);
 
 /* Grows or shrinks a block in place. False: it is as it was. */
 bool arena_resize(struct arena *arena, void *mem, size_t size);

@@ -4,26 +4,50 @@
 #include "conf/conf.h"
 #include "heap/mapped.h"
 
-static enum arena_status ask(struct arena *arena, size_t size, size_t align, bool may_map, void **mem, bool *zeroed) {
-    if (align <= CHUNK_ALIGN) return arena_alloc(arena, size, may_map, mem, zeroed);
+#define LEND_SHARE 16     /* an arena lends when this share of it is free, */
+#define LEND_BYTES KIB(128)/* and this much */
+#define LENDERS 8        /* arenas that are looked at */
+
+static enum arena_status ask(struct arena *arena, size_t size, size_t align, unsigned means, void **mem, bool *zeroed) {
+    if (align <= CHUNK_ALIGN) return arena_alloc(arena, size, means, mem, zeroed);
     *zeroed = false;
-    return arena_alloc_aligned(arena, size, align, may_map, mem);
+    return arena_alloc_aligned(arena, size, align, means, mem);
+}
+
+/* Before an arena grows: another one that has much free memory. A block may be of any arena, so memory that one phase or
+ * thread has left behind serves the others. */
+static struct arena *next_lender(const struct arena *borrower, uint32_t *looked) {
+    uint32_t total = load_acquire(&seal.arenas);
+    while (++*looked < total && *looked <= LENDERS) {
+        struct arena *arena = arena_of_id((borrower->id + *looked) % total);
+        size_t free_bytes = load_relaxed(&arena->bins.bytes) + load_relaxed(&arena->inbox_bytes);
+        if (free_bytes >= LEND_BYTES && free_bytes > load_relaxed(&arena->system_bytes) / LEND_SHARE && !arena->is_spare) {
+            return arena;
+        }
+    }
+    return NULL;
 }
 
 void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) {
     void *mem = NULL;
-    enum arena_status status = ask(arena, size, align, true, &mem, zeroed);
+    if (UNLIKELY(size >= CHUNK_MAX || align >= CHUNK_MAX - size)) return NULL;
+    enum arena_status status = ask(arena, size, align, MEANS_MAP, &mem, zeroed);
     if (status == ARENA_REFUSED) {
         arena = arena_spare();
-        status = ask(arena, size, align, true, &mem, zeroed);
+        status = ask(arena, size, align, MEANS_MAP, &mem, zeroed);
     }
     if (status == ARENA_MAP) {
         mem = mapped_alloc(size, align);
         *zeroed = true;
         if (mem != NULL) return mem;
-        status = ask(arena, size, align, false, &mem, zeroed);
+        status = ARENA_FULL;
     }
-    if (status == ARENA_FULL && arena != &arena_main) status = ask(&arena_main, size, align, false, &mem, zeroed);
+    uint32_t looked = 0;
+    for (struct arena *lender; status == ARENA_FULL && (lender = next_lender(arena, &looked)) != NULL;) {
+        if (ask(lender, size, align, 0, &mem, zeroed) == ARENA_OK) return mem;
+    }
+    if (status == ARENA_FULL) status = ask(arena, size, align, MEANS_GROW, &mem, zeroed);
+    if (status == ARENA_FULL && arena != &arena_main) status = ask(&arena_main, size, align, MEANS_GROW, &mem, zeroed);
     if (status == ARENA_OK) return mem;
     /* Small mappings are wasteful, but better than none. */
     *zeroed = true;
@@ -32,7 +56,13 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
 
 unsigned arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem) {
     unsigned count = 0;
-    if (arena_take(arena, slot, size, want, mem, &count) == ARENA_OK) return count;
+    enum arena_status status = arena_take(arena, slot, size, want, 0, mem, &count);
+    uint32_t looked = 0;
+    for (struct arena *lender; status == ARENA_FULL && (lender = next_lender(arena, &looked)) != NULL;) {
+        if (arena_take(lender, slot, size, want, 0, mem, &count) == ARENA_OK) return count;
+    }
+    if (status == ARENA_FULL) status = arena_take(arena, slot, size, want, MEANS_GROW, mem, &count);
+    if (status == ARENA_OK) return count;
     bool zeroed;
     mem[0] = arena_serve(arena, size, CHUNK_ALIGN, &zeroed);
     return mem[0] != NULL;

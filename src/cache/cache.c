@@ -15,6 +15,7 @@ struct cache cache_none, cache_dead;
 __thread struct cache *cache_self __attribute__((tls_model("initial-exec"))) = &cache_none;
 
 static struct cache *all_caches; /* push only */
+static size_t live_caches;
 static uint32_t orphans;         /* caches whose thread did not come along into this forked child */
 size_t cache_in_use_peak;
 static size_t system_peak;
@@ -60,17 +61,23 @@ static unsigned count_max(unsigned class) {
 }
 
 static unsigned count_first(unsigned class) {
-    return (unsigned)min_size(class <= CLASS_EXACT ? 4 : class_size(class) <= KIB(32) ? 2 : 1, conf_get(CONF_TCACHE_COUNT));
+    size_t count = min_size(max_size(KIB(1) / class_size(class), 1), 4);
+    return (unsigned)min_size(count, conf_get(CONF_TCACHE_COUNT));
 }
 
-static bool caches_wanted(void) {
-    return load_relaxed(&configured) == START_DONE && conf_get(CONF_TCACHE_MAX) != 0 && conf_get(CONF_TCACHE_COUNT) != 0 &&
-           conf_get(CONF_PERTURB) == 0;
+/* Idle caches of many threads must not outweigh what the process uses. */
+static void set_budget(struct cache *cache) {
+    size_t heaps = 0, live = cache->peers = load_relaxed(&live_caches);
+    for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) heaps += load_relaxed(&arena_of_id(id)->system_bytes);
+    size_t share = max_size(CACHE_BYTES_ALL, heaps / CACHE_SHARE) / (live != 0 ? live : 1);
+    cache->budget = min_size(max_size(share, CACHE_BYTES_MIN), CACHE_BYTES_MAX);
 }
 
 static void magazines_init(struct cache *cache) {
-    cache->classes = class_above(request_size(conf_get(CONF_TCACHE_MAX))) + 1;
+    bool wanted = conf_get(CONF_TCACHE_MAX) != 0 && conf_get(CONF_TCACHE_COUNT) != 0 && conf_get(CONF_PERTURB) == 0;
+    cache->classes = wanted ? class_above(request_size(conf_get(CONF_TCACHE_MAX))) + 1 : 0;
     cache->reserved = 0;
+    set_budget(cache);
     for (unsigned class = 0; class < CLASS_COUNT; class++) {
         struct magazine *magazine = &cache->magazine[class];
         magazine->bottom = magazine->top = magazine->limit = cache->slots[class]; /* the first miss opens it */
@@ -91,13 +98,15 @@ static struct cache *cache_new(void) {
     return cache;
 }
 
-/* This thread's cache, made now if it has none and may have one; else NULL. */
+/* This thread's cache, made now if it has none; NULL before the settings are known and after the thread's exit. Where caches are switched off
+ * it has no classes, and says which arena is the thread's. */
 static struct cache *cache_mine(void) {
     struct cache *cache = cache_self;
     if (LIKELY(cache != &cache_none && cache != &cache_dead)) return cache;
-    if (cache == &cache_dead || !caches_wanted()) return NULL;
+    if (cache == &cache_dead || load_relaxed(&configured) != START_DONE) return NULL;
     cache = cache_new();
     if (cache == NULL) return NULL;
+    add_relaxed(&live_caches, 1);
     cache->arena = arena_attach(prim_is_main_thread());
     cache->misses = 0;
     store_relaxed(&cache->busy, 0);
@@ -174,16 +183,18 @@ static void set_limit(struct cache *cache, unsigned class, unsigned count) {
 static void widen(struct cache *cache, unsigned class) {
     unsigned now = limit_of(cache, class), most = count_max(class), first = count_first(class);
     unsigned wanted = now == 0 ? first : min_unsigned(2 * now, most);
-    if (wanted <= now || (wanted > first && cache->reserved + class_size(class) * (wanted - now) > CACHE_BYTES)) return;
+    bool modest = now == 0 && class <= CLASS_EXACT;
+    if (wanted <= now || (!modest && cache->reserved + class_size(class) * (wanted - now) > cache->budget)) return;
     set_limit(cache, class, wanted);
 }
 
-/* Classes without a miss for a while are halved, medium ones down to nothing; their surplus goes home. */
+/* Classes without a miss for a while are halved, medium ones down to nothing; their surplus goes home. All are, when the budget shrank. */
 static void decay(struct cache *cache) {
     cache->misses = 0;
+    set_budget(cache);
     for (unsigned class = 2; class < CLASS_COUNT; class++) {
         unsigned now = limit_of(cache, class), least = class <= CLASS_EXACT ? count_first(class) : 0;
-        if (!cache->missed[class] && now > least) {
+        if ((!cache->missed[class] || cache->reserved > cache->budget) && now > least) {
             unsigned half = now / 2 > least ? now / 2 : least;
             unsigned count = (unsigned)(cache->magazine[class].top - cache->magazine[class].bottom);
             if (count > half) flush_older(cache, class, count - half);
@@ -195,7 +206,8 @@ static void decay(struct cache *cache) {
 
 static void missed(struct cache *cache, unsigned class) {
     cache->missed[class] = 1;
-    if (++cache->misses >= CACHE_DECAY) decay(cache);
+    bool crowded = load_relaxed(&live_caches) > cache->peers + cache->peers / 4;
+    if (++cache->misses >= CACHE_DECAY || UNLIKELY(crowded)) decay(cache);
     if (load_relaxed(&cache->events) != load_relaxed(&os_counters.event_count)) {
         store_relaxed(&cache->events, load_relaxed(&os_counters.event_count));
         cache_note_peak();
@@ -364,6 +376,7 @@ bool cache_resize(void *mem, size_t old_size, size_t size) {
 
 static void cache_close(struct cache *cache) {
     flush_all(cache);
+    sub_relaxed(&live_caches, 1);
     struct arena *arena = cache->arena;
     store_release(&cache->state, CACHE_FREE);
     arena_detach(arena);
@@ -381,9 +394,9 @@ void cache_flush(void) {
 
 void cache_settings_changed(void) {
     struct cache *cache = cache_self;
-    if (cache == &cache_none || cache == &cache_dead || caches_wanted()) return;
-    cache_self = &cache_none;
-    cache_close(cache);
+    if (cache == &cache_none || cache == &cache_dead || load_relaxed(&cache->busy)) return;
+    flush_all(cache);
+    magazines_init(cache);
 }
 
 /* --- seeing ----------------------------------------------------------------------------------------------------------------------------------- */
@@ -398,11 +411,7 @@ void cache_walk(void (*visit)(void *arg, void *mem), void *arg) {
     }
 }
 
-unsigned cache_live(void) {
-    unsigned live = 0;
-    for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) live += load_relaxed(&cache->state) == CACHE_LIVE;
-    return live;
-}
+unsigned cache_live(void) { return (unsigned)load_relaxed(&live_caches); }
 
 /* An estimate from what everybody last published, with class sizes for cached blocks. */
 void cache_note_peak(void) {
@@ -442,7 +451,9 @@ void cache_fork_child(void) {
     }
     store_relaxed(&orphans, left);
     struct cache *mine = cache_self;
-    if (mine == &cache_none || mine == &cache_dead) return;
+    bool alive = mine != &cache_none && mine != &cache_dead;
+    store_relaxed(&live_caches, alive);
+    if (!alive) return;
     if (load_relaxed(&mine->arena->lock.word) == LOCK_ABANDONED) {
         mine->arena = arena_attach(false);
     } else {

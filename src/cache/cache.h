@@ -19,7 +19,10 @@
 #include "cache/class.h"
 
 #define MAGAZINE_MAX 64      /* slots of a magazine */
-#define CACHE_BYTES MIB(1)   /* what the limits of a cache's magazines may add up to */
+#define CACHE_BYTES_MAX MIB(1) /* what the limits of a cache's magazines may add up to: a share of */
+#define CACHE_BYTES_MIN KIB(64) /* CACHE_BYTES_ALL or 1/CACHE_SHARE of all heaps, divided by the caches that are live */
+#define CACHE_BYTES_ALL MIB(4)
+#define CACHE_SHARE 16
 #define CACHE_DECAY 256      /* misses between two looks for idle classes */
 
 struct magazine {
@@ -37,6 +40,8 @@ struct cache {
     uint32_t misses;           /* since the last decay */
     unsigned classes;          /* those below are served; settings decide when the cache is made */
     size_t reserved;           /* sum of limit counts · class size */
+    size_t budget;             /* what it may grow to; looked at anew at every decay, */
+    size_t peers;              /* and when many more caches are live than these */
     uint64_t events;           /* os_counters.event_count when the peak was last noted */
     uint8_t missed[CLASS_COUNT]; /* saw a miss since the last decay */
     void *slots[CLASS_COUNT][MAGAZINE_MAX];

@@ -39,6 +39,7 @@ struct chunk {
 #define FLAG_M 2u
 #define FLAG_A 4u
 #define FLAG_MASK 15u
+#define CHUNK_MAX ((size_t)1 << 47) /* no chunk is as big: more than a process can address */
 #define SIZE_MASK 0x0000fffffffffff0u
 #define LOW48 0x0000ffffffffffffu
 

@@ -75,7 +75,7 @@ static struct region *grow_break(struct region *last, size_t need, size_t fresh,
     }
     /* Somebody else moved the break between our two calls, or before: a new span. What came may be too small then. */
     char *aligned = (char *)align_up((size_t)start, CHUNK_ALIGN);
-    char *end = (char *)align_down((size_t)start + delta, CHUNK_ALIGN);
+    char *end = (char *)align_down((size_t)start + delta, page); /* whole pages, so that giving back never touches a neighbour's */
     if (end < aligned || (size_t)(end - aligned) < fresh) return NULL;
     struct region *region = open_region(aligned, end, end, SEEMALLOC_REGION_BRK);
     if (region == NULL) {
