@@ -34,6 +34,7 @@ struct foreign {
 };
 
 #define BRK_RESERVE ((size_t)4 << 30)
+#define MEMORY_MAX ((size_t)1 << 40) /* beyond it the system refuses always: however far the host overcommits, results are the same */
 #define FOREIGN_MAX 4096
 #define FILES_MAX 16
 
@@ -192,7 +193,8 @@ static void check_range(const char *what, const void *start, size_t size, bool u
 
 static bool over_limit(size_t more) {
     size_t held = fake.counts.mapped + (size_t)(brk_now - brk_start);
-    return more > fake.space_limit || held > fake.space_limit - more;
+    size_t limit = min_size(fake.space_limit, MEMORY_MAX);
+    return more > limit || held > limit - more;
 }
 
 /* Counts the call; true if a plan refuses it. */
