@@ -239,7 +239,7 @@ static int body(int argc, char **argv) {
         pthread_create(&flusher, NULL, flush_run, out) || pthread_create(&opener, NULL, open_run, NULL))
         return 2;
     signals_on = ours;
-    if (ours) setitimer(ITIMER_REAL, &(struct itimerval){{0, 1700}, {0, 1700}}, NULL);
+    if (ours) setitimer(ITIMER_REAL, &(struct itimerval){{0, 4900}, {0, 4900}}, NULL);
 
     unsigned state = 3;
     int running = 1;
@@ -275,7 +275,7 @@ static int body(int argc, char **argv) {
         watch_check(pid > 0, "fork: %s", strerror(errno));
         if (pid < 0) atomic_fetch_sub(&outstanding, 1);
         atomic_fetch_add(&counts[kind], 1);
-        if (ours && n % 2) pthread_kill(load_threads[load_random(&state) % LOAD_THREADS], SIGUSR1);
+        if (ours && n % 4 == 0) pthread_kill(load_threads[load_random(&state) % LOAD_THREADS], SIGUSR1);
     }
     watch_beat();
     load_end(LOAD_THREADS);

@@ -118,11 +118,25 @@ static inline void watch_stacks(pid_t pid, const char *who) {
     if (gdb < 0 || waitpid(gdb, &status, 0) < 0 || status) dprintf(2, "(gdb is missing or could not attach)\n");
 }
 
-/* The slot taken first (sign 1) or last (sign -1); -1 if all are free. */
-static inline int watch_slot_by_age(int sign) {
+/* True for a process that has ended and that nobody waited for yet. */
+static inline int watch_is_zombie(pid_t pid) {
+    char path[32], text[256] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *f = fopen(path, "r");
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f) fclose(f);
+    text[n] = 0;
+    char *name_end = strrchr(text, ')');
+    return name_end && !strncmp(name_end, ") Z", 3);
+}
+
+/* The slot taken first (sign 1) or last (sign -1), zombies left out if wished; -1 if there is none. */
+static inline int watch_slot_by_age(int sign, int alive) {
     int best = -1;
     for (int i = 0; i < WATCH_SLOTS; i++)
-        if (watch->slots[i].pid != WATCH_FREE && (best < 0 || (watch->slots[i].since - watch->slots[best].since) * sign < 0)) best = i;
+        if (watch->slots[i].pid != WATCH_FREE && !(alive && watch->slots[i].pid > 0 && watch_is_zombie(watch->slots[i].pid)) &&
+            (best < 0 || (watch->slots[i].since - watch->slots[best].since) * sign < 0))
+            best = i;
     return best;
 }
 
@@ -159,13 +173,14 @@ static inline int watch_run(int (*body)(int argc, char **argv), int argc, char *
             watch_stacks(crashed, crashed == test ? "the test" : "a child");
             found = 1;
         }
-        int oldest = watch_slot_by_age(1), newest = watch_slot_by_age(-1);
+        int oldest = watch_slot_by_age(1, 0), newest = watch_slot_by_age(-1, 1);
         if (!found && oldest >= 0 && now - watch->slots[oldest].since >= patience) {
             struct watch_slot *slot = &watch->slots[oldest];
             fprintf(stderr, "hang: %s of child %d (%s)\n", slot->pid == WATCH_TAKEN ? "the fork" : "the life", slot->number, slot->kind);
             if (slot->pid > 0) watch_stacks(slot->pid, "the child");
             /* Parents wait for their children: the last one forked is where a chain of them stands. */
-            if (newest != oldest && watch->slots[newest].pid > 0) watch_stacks(watch->slots[newest].pid, "the youngest child");
+            if (newest >= 0 && newest != oldest && watch->slots[newest].pid > 0)
+                watch_stacks(watch->slots[newest].pid, "the youngest child");
             watch_stacks(test, "the test");
             found = 1;
         }
