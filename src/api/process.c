@@ -8,6 +8,7 @@
 #include "os/os.h"
 #include "seemalloc.h"
 
+#define FORK_DEADLINE 2000000000u /* ns that fork waits for all locks together */
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)
 
@@ -18,15 +19,25 @@ EXPORT const char *seemalloc_version(void) {
 /* A page that the kernel zeroes in a forked child: who finds it zero and has not been told repairs first. */
 static uint32_t *fork_marker;
 
-/* Two threads may fork at once, and a signal handler may fork while its thread is in fork: the outermost prepare of each does the work. */
-static __thread unsigned fork_depth __attribute__((tls_model("initial-exec")));
+/* Held from prepare to the end of fork. A signal handler may fork while its thread forks: the outermost prepare does the work, the depth
+ * belongs to the holder. A thread that can't get the lock in time forks without any: its child gives up what others were changing. */
+static struct lock fork_lock = {.rank = RANK_FORK};
+static unsigned fork_depth;
 
 static void fork_prepare(void) {
-    if (fork_depth++ == 0) cache_fork_prepare();
+    uint64_t deadline = os_clock() + FORK_DEADLINE;
+    if (lock_is_fork(&fork_lock)) {
+        fork_depth++;
+    } else if (lock_take_for_fork(&fork_lock, deadline)) {
+        fork_depth = 1;
+        cache_fork_prepare(deadline);
+    }
 }
 
 static void fork_parent(void) {
-    if (--fork_depth == 0) cache_fork_parent();
+    if (!lock_is_fork(&fork_lock) || --fork_depth != 0) return;
+    cache_fork_parent();
+    lock_release_from_fork(&fork_lock);
 }
 
 static void child_begins(void) {
@@ -37,13 +48,14 @@ static void child_begins(void) {
 }
 
 static void fork_child(void) {
-    /* A child of a fork within a fork goes on with the outer one, whose locks it still holds. */
-    if (--fork_depth != 0) return;
+    bool mine = lock_is_fork(&fork_lock);
+    if (mine && --fork_depth != 0) return; /* the child of a fork within a fork goes on with the outer one, whose locks it still holds */
     if (fork_marker != NULL) {
         child_begins();
     } else {
         cache_fork_child();
     }
+    lock_release_from_fork(&fork_lock);
 }
 
 __attribute__((constructor)) static void process_begins(void) {

@@ -91,11 +91,8 @@ static void *from_unsorted(struct arena *arena, size_t size) {
         /* Anything that nothing can be cut from counts as exact. */
         bool exact = here >= size && here - size < CHUNK_ALIGN;
         bool remainder = chunk == arena->last_remainder;
-        if (UNLIKELY(chunk->bk->fd != chunk || chunk->fd != bin)) {
-            fatal("malloc(): unsorted double linked list corrupted",
-                  "chunk at %p: its neighbours in the unsorted bin don't link back to it; something wrote to freed memory", (void *)chunk);
-        }
-        arena_take_out(arena, chunk);
+        bin_remove(&arena->bins, chunk, "malloc(): unsorted double linked list corrupted");
+        if (remainder) arena->last_remainder = NULL;
         if (exact) return cut(arena, chunk, size);
         bin_insert_sorted(&arena->bins, chunk);
         if (remainder) arena->last_remainder = chunk;

@@ -47,11 +47,10 @@ static struct arena *create(bool is_spare) {
         arena_start(arena, id);
         struct arena *expected = NULL;
         if (!cas_acq_rel(&arena_table[id], &expected, arena)) continue;
-        /* Ids are published in order: wait for those before ours, which are between the same two steps. */
-        uint32_t before = id;
-        while (!cas_acq_rel(&seal.arenas, &before, id + 1)) {
-            before = id;
-            cpu_relax();
+        /* Ids are published in order: wait for those before ours, which are between the same two steps. (A forked child publishes for those
+         * who did not come along.) */
+        for (uint32_t before = id; load_acquire(&seal.arenas) <= id; before = id) {
+            if (!cas_acq_rel(&seal.arenas, &before, id + 1)) cpu_relax();
         }
         return arena;
     }
@@ -117,18 +116,17 @@ struct arena *arena_less_busy(struct arena *busy) {
 
 void arena_fork_prepare(uint64_t deadline) {
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) {
-        struct arena *arena = arena_of_id(id);
-        if (!arena->is_spare) lock_take_for_fork(&arena->lock, deadline);
+        if (!arena_of_id(id)->is_spare) lock_take_for_fork(&arena_of_id(id)->lock, deadline);
     }
+    /* Last, for until now it served those who could not wait: from here on they get mappings. */
+    lock_take_for_fork(&arena_spare()->lock, deadline);
 }
 
-/* Only locks that this thread took for fork: one that a signal handler's fork found in its own thread's hands stays there. */
-static bool taken(const struct arena *arena) { return load_relaxed(&arena->lock.word) == ((uintptr_t)lock_self() | LOCK_FORK); }
-
+/* Only locks that this thread took for fork are let go: one that a signal handler's fork found in its own thread's hands stays there. */
 void arena_fork_parent(void) {
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) {
         struct arena *arena = arena_of_id(id);
-        if (taken(arena)) lock_release_from_fork(&arena->lock);
+        if (lock_is_fork(&arena->lock)) lock_release_from_fork(&arena->lock);
     }
 }
 
@@ -139,7 +137,7 @@ void arena_fork_child(void) {
     store_release(&seal.arenas, total);
     for (uint32_t id = 0; id < total; id++) {
         struct arena *arena = arena_of_id(id);
-        if (taken(arena)) {
+        if (lock_is_fork(&arena->lock)) {
             lock_release_from_fork(&arena->lock);
         } else if (lock_settle_in_child(&arena->lock)) {
             if (!arena->is_spare) {

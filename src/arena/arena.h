@@ -6,7 +6,7 @@
  * in-use seal and their neighbours' P bits; everything else that is free is merged, sealed as binned, and in a bin.
  *
  * Locks: everything but `inbox`, `inbox_bytes`, `threads` (atomics) needs `lock`. lock_enter may refuse (fork is under way, or a signal
- * handler interrupted us): then an allocation goes to the spare arena, which fork never holds, and a free to the inbox. No critical section
+ * handler interrupted us): then an allocation goes to the spare arena or becomes a mapping, and a free goes to the inbox. No critical section
  * handles more than ARENA_STEP chunks of any backlog, or makes more than a few system calls. SPDX-License-Identifier: MIT */
 #ifndef ARENA_ARENA_H
 #define ARENA_ARENA_H
@@ -31,7 +31,7 @@ struct arena {
     struct lock lock;
     uint32_t id;
     uint32_t flag_a; /* FLAG_A, or 0 in the main arena */
-    bool is_spare;   /* serves those whom fork turned away; no thread is attached to it */
+    bool is_spare;   /* serves those who can't have their own; no thread is attached to it */
     uint32_t threads; /* caches attached; atomic */
 
     struct chunk *top;    /* NULL before the first growth and after the only region went back */
@@ -81,7 +81,7 @@ unsigned arena_total(void); /* arenas that have or had memory or a thread */
 /* The arena to take from instead of `busy`: one whose lock is free at once, or `busy`. */
 struct arena *arena_less_busy(struct arena *busy);
 
-/* Fork: every lock but the spare's, waiting until deadline at most; release in the parent; settle in the child. */
+/* Fork: every lock, waiting until deadline at most; release in the parent; settle in the child. */
 void arena_fork_prepare(uint64_t deadline);
 void arena_fork_parent(void);
 void arena_fork_child(void);
@@ -97,7 +97,8 @@ enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, 
 /* One block with mem aligned to `align`, more than 16. */
 enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, unsigned means, void **mem);
 
-/* Up to `want` blocks of at least `size` for slot `slot`: a parked batch, or fresh ones in address order. *count > 0 exactly if ARENA_OK. */
+/* Up to `want` blocks of at least `size` for slot `slot`: a parked batch, or fresh ones in address order. *count > 0 exactly if ARENA_OK; it is
+ * written under the lock, so that a forked child finds the blocks. */
 enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, unsigned means, void **mem, unsigned *count);
 
 /* Grows or shrinks a block in place. False: it is as it was. */
@@ -105,14 +106,16 @@ bool arena_resize(struct arena *arena, void *mem, size_t size);
 
 /* --- free.c: giving back ----------------------------------------------------------------------------------------------------------------- */
 
+/* In each, *left goes down by n at the moment that the arena has the blocks: a forked child finds them in one place, here or with the caller. */
+
 /* n blocks of this arena, merged into the bins, at most ARENA_STEP; `fast`: into a fast bin where the size allows. */
-void arena_free(struct arena *arena, void **mem, unsigned n, bool fast);
+void arena_free(struct arena *arena, void **mem, unsigned n, bool fast, unsigned *left);
 
 /* n blocks of this arena for slot `slot`: kept together if there is room, else merged. n <= PARK_MAX. */
-void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n);
+void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsigned *left);
 
 /* n blocks of this arena, from a thread of another: into the inbox. Never waits. */
-void arena_send(struct arena *arena, void **mem, unsigned n);
+void arena_send(struct arena *arena, void **mem, unsigned n, unsigned *left);
 
 /* Merges fast, inbox and parked blocks, then gives back what lies free at the top beyond `pad` bytes, and (purge) whole pages in free chunks
  * elsewhere. True if anything went back to the system. */
@@ -129,8 +132,8 @@ enum arena_backlog { BACKLOG_INBOX = 1, BACKLOG_FAST = 2, BACKLOG_PARKED = 4, BA
  * own. NULL if there is no memory. *zeroed as in arena_alloc. Any of them may be asked for by any thread. */
 void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed);
 
-/* The same for a batch; returns how many, 0 if there is no memory. */
-unsigned arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem);
+/* The same for a batch; *count = how many, 0 if there is no memory. */
+void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem, unsigned *count);
 
 /* --- within the arena layer; the lock is held ------------------------------------------------------------------------------------------ */
 

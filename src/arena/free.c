@@ -61,7 +61,7 @@ struct chunk *arena_check_block(struct arena *arena, void *mem, const char *line
 /* --- merging --------------------------------------------------------------------------------------------------------------------------------- */
 
 struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk) {
-    bin_remove(&arena->bins, chunk);
+    bin_remove(&arena->bins, chunk, "corrupted double-linked list");
     if (chunk == arena->last_remainder) arena->last_remainder = NULL;
     return chunk;
 }
@@ -200,6 +200,20 @@ bool arena_grow(struct arena *arena, size_t size) {
 }
 
 /* Gives back what lies touched at the top beyond `threshold`, but for `pad` bytes. */
+/* After the top's region went back: the free end of the newest region that is left becomes top again. */
+static void reopen_top(struct arena *arena) {
+    struct region *region = arena->regions;
+    if (region == NULL) return;
+    struct chunk *fence = (struct chunk *)(region->end - CHUNK_FENCE);
+    if (chunk_tag(fence) != (TAG_FENCE | arena->id) || (chunk_head(fence) & FLAG_P)) return;
+    struct chunk *last = previous(arena, fence);
+    arena_take_out(arena, last);
+    chunk_wipe(fence);
+    arena->top_region = region;
+    arena_set_top(arena, last, region->end);
+}
+
+/* Gives back what lies touched at the top beyond `threshold`, but for `pad` bytes. */
 void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
     struct region *region = arena->top_region;
     if (arena->top == NULL) return;
@@ -210,7 +224,11 @@ void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
         /* Wholly free, and not all that a working arena has. */
         arena->top = NULL;
         arena->top_region = NULL;
-        if (drop_region(arena, region)) return;
+        if (drop_region(arena, region)) {
+            reopen_top(arena);
+            arena_trim_top(arena, threshold, pad);
+            return;
+        }
         arena->top = (struct chunk *)top;
         arena->top_region = region;
     }
@@ -225,7 +243,10 @@ void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
     arena_set_top(arena, arena->top, new_end);
 }
 
-static void trim_by_threshold(struct arena *arena) { arena_trim_top(arena, conf_get(CONF_TRIM_THRESHOLD), conf_get(CONF_TOP_PAD)); }
+static void trim_by_threshold(struct arena *arena) {
+    bool deserted = arena != &arena_main && load_relaxed(&arena->threads) == 0;
+    arena_trim_top(arena, deserted ? 0 : conf_get(CONF_TRIM_THRESHOLD), deserted ? 0 : conf_get(CONF_TOP_PAD));
+}
 
 /* --- backlogs -------------------------------------------------------------------------------------------------------------------------------- */
 
@@ -317,11 +338,12 @@ static bool is_fast(size_t size) {
     return limit != 0 && size <= align_down(limit + CHUNK_OVERHEAD, CHUNK_ALIGN);
 }
 
-void arena_free(struct arena *arena, void **mem, unsigned n, bool fast) {
+void arena_free(struct arena *arena, void **mem, unsigned n, bool fast, unsigned *left) {
     if (!lock_enter(&arena->lock)) {
-        arena_send(arena, mem, n);
+        arena_send(arena, mem, n, left);
         return;
     }
+    *left -= n;
     for (unsigned i = 0; i < n; i++) {
         struct chunk *chunk = arena_check_block(arena, mem[i], "free(): invalid pointer");
         size_t size = chunk_size(chunk);
@@ -336,7 +358,7 @@ void arena_free(struct arena *arena, void **mem, unsigned n, bool fast) {
     lock_leave(&arena->lock);
 }
 
-void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n) {
+void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsigned *left) {
     size_t bytes = 0;
     for (unsigned i = 0; i < n; i++) bytes += chunk_size(chunk_of(mem[i]));
     if (lock_enter(&arena->lock)) {
@@ -347,12 +369,13 @@ void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n) {
             for (unsigned i = 0; i < n; i++) batch->mem[i] = mem[i];
             batch->count = n;
             arena->parked_bytes += bytes;
+            *left -= n;
             n = 0;
             break;
         }
         lock_leave(&arena->lock);
     }
-    if (n != 0) arena_free(arena, mem, n, false);
+    if (n != 0) arena_free(arena, mem, n, false, left);
 }
 
 /* --- the inbox --------------------------------------------------------------------------------------------------------------------------------- */
@@ -373,7 +396,8 @@ static void drain_for_owner(struct arena *arena) {
     }
 }
 
-void arena_send(struct arena *arena, void **mem, unsigned n) {
+void arena_send(struct arena *arena, void **mem, unsigned n, unsigned *left) {
+    *left -= n; /* a fork right here loses them; the other order would show them twice */
     if (n == 0 || load_relaxed(&arena->lock.word) == LOCK_ABANDONED) return; /* lost with its arena when the process was forked */
     size_t bytes = 0;
     for (unsigned i = 0; i < n; i++) {

@@ -32,7 +32,7 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
     void *mem = NULL;
     if (UNLIKELY(size >= CHUNK_MAX || align >= CHUNK_MAX - size)) return NULL;
     enum arena_status status = ask(arena, size, align, MEANS_MAP, &mem, zeroed);
-    if (status == ARENA_REFUSED) {
+    if (status == ARENA_REFUSED && !(load_relaxed(&arena_spare()->lock.word) & LOCK_FORK)) {
         arena = arena_spare();
         status = ask(arena, size, align, MEANS_MAP, &mem, zeroed);
     }
@@ -54,16 +54,16 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
     return mapped_alloc(size, align);
 }
 
-unsigned arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem) {
-    unsigned count = 0;
-    enum arena_status status = arena_take(arena, slot, size, want, 0, mem, &count);
+void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem, unsigned *count) {
+    *count = 0;
+    enum arena_status status = arena_take(arena, slot, size, want, 0, mem, count);
     uint32_t looked = 0;
     for (struct arena *lender; status == ARENA_FULL && (lender = next_lender(arena, &looked)) != NULL;) {
-        if (arena_take(lender, slot, size, want, 0, mem, &count) == ARENA_OK) return count;
+        if (arena_take(lender, slot, size, want, 0, mem, count) == ARENA_OK) return;
     }
-    if (status == ARENA_FULL) status = arena_take(arena, slot, size, want, MEANS_GROW, mem, &count);
-    if (status == ARENA_OK) return count;
+    if (status == ARENA_FULL) status = arena_take(arena, slot, size, want, MEANS_GROW, mem, count);
+    if (status == ARENA_OK) return;
     bool zeroed;
     mem[0] = arena_serve(arena, size, CHUNK_ALIGN, &zeroed);
-    return mem[0] != NULL;
+    *count = mem[0] != NULL;
 }

@@ -109,42 +109,50 @@ static struct cache *cache_mine(void) {
     add_relaxed(&live_caches, 1);
     cache->arena = arena_attach(prim_is_main_thread());
     cache->misses = 0;
-    store_relaxed(&cache->busy, 0);
+    store_relaxed(&cache->slow, 0);
+    store_relaxed(&cache->torn, 0);
+    cache->in_transit = 0;
     magazines_init(cache);
     cache_self = cache;
     prim_thread_exit_arm(cache); /* may allocate: the cache serves that already */
     return cache;
 }
 
+/* A slow path works on transit and limits: one at a time, also when a signal handler interrupts it. */
+static bool slow_enter(struct cache *cache) {
+    if (cache == NULL || load_relaxed(&cache->slow)) return false;
+    store_relaxed(&cache->slow, 1);
+    return true;
+}
+static void slow_leave(struct cache *cache) { store_relaxed(&cache->slow, 0); }
+
 static struct arena *arena_mine(const struct cache *cache) { return cache != NULL ? cache->arena : &arena_main; }
 
 /* --- blocks leave a magazine --------------------------------------------------------------------------------------------------------------- */
 
-/* n blocks of one class that are in no magazine any more go home. */
-static void send_home(struct arena *own, unsigned class, void **mem, unsigned n) {
-    while (n != 0) {
-        struct chunk *first = chunk_of(mem[0]);
-        uint32_t id = chunk_tag(first);
+/* The blocks in transit, all of one class and in no magazine any more, go home. */
+static void send_home(struct cache *cache, unsigned class) {
+    while (cache->in_transit != 0) {
+        unsigned total = cache->in_transit, rest = total;
+        struct chunk *last = chunk_of(cache->transit[total - 1]);
+        uint32_t id = chunk_tag(last);
         if (UNLIKELY(!tag_in_use(id))) {
-            fatal("free(): invalid pointer", "cached block at %p: its header 0x%lx was overwritten after it was freed", mem[0],
-                  (unsigned long)chunk_head(first));
+            fatal("free(): invalid pointer", "cached block at %p: its header 0x%lx was overwritten after it was freed", chunk_mem(last),
+                  (unsigned long)chunk_head(last));
         }
-        void *same[MAGAZINE_MAX];
-        unsigned others = 0, count = 0;
-        for (unsigned i = 0; i < n; i++) {
-            if (chunk_tag(chunk_of(mem[i])) == id) {
-                same[count++] = mem[i];
-            } else {
-                mem[others++] = mem[i];
-            }
+        /* Those of the same owner move to the end. */
+        for (unsigned i = total; i-- > 0;) {
+            void *mem = cache->transit[i];
+            if (chunk_tag(chunk_of(mem)) != id) continue;
+            cache->transit[i] = cache->transit[--rest];
+            cache->transit[rest] = mem;
         }
         struct arena *arena = arena_of_id(id);
-        if (arena == own) {
-            arena_park(arena, class, same, count);
+        if (arena == cache->arena) {
+            arena_park(arena, class, cache->transit + rest, total - rest, &cache->in_transit);
         } else {
-            arena_send(arena, same, count);
+            arena_send(arena, cache->transit + rest, total - rest, &cache->in_transit);
         }
-        n = others;
     }
 }
 
@@ -152,14 +160,14 @@ static void send_home(struct arena *own, unsigned class, void **mem, unsigned n)
 static void flush_older(struct cache *cache, unsigned class, unsigned n) {
     struct magazine *magazine = &cache->magazine[class];
     unsigned count = (unsigned)(magazine->top - magazine->bottom);
-    void *leaving[MAGAZINE_MAX];
     n = n < count ? n : count;
-    store_relaxed(&cache->busy, 1);
-    for (unsigned i = 0; i < n; i++) leaving[i] = load_relaxed(&magazine->bottom[i]);
+    store_relaxed(&cache->torn, 1);
+    for (unsigned i = 0; i < n; i++) cache->transit[i] = load_relaxed(&magazine->bottom[i]);
     for (unsigned i = n; i < count; i++) store_relaxed(&magazine->bottom[i - n], load_relaxed(&magazine->bottom[i]));
     store_relaxed(&magazine->top, magazine->top - n);
-    send_home(cache->arena, class, leaving, n);
-    store_relaxed(&cache->busy, 0);
+    cache->in_transit = n;
+    store_relaxed(&cache->torn, 0);
+    send_home(cache, class);
 }
 
 static void flush_all(struct cache *cache) {
@@ -204,14 +212,20 @@ static void decay(struct cache *cache) {
     }
 }
 
+/* The peak can only have risen when the system was asked for something. */
+static void note_growth(void) {
+    static uint64_t noted;
+    uint64_t events = load_relaxed(&os_counters.event_count);
+    if (load_relaxed(&noted) == events) return;
+    store_relaxed(&noted, events);
+    cache_note_peak();
+}
+
 static void missed(struct cache *cache, unsigned class) {
     cache->missed[class] = 1;
     bool crowded = load_relaxed(&live_caches) > cache->peers + cache->peers / 4;
     if (++cache->misses >= CACHE_DECAY || UNLIKELY(crowded)) decay(cache);
-    if (load_relaxed(&cache->events) != load_relaxed(&os_counters.event_count)) {
-        store_relaxed(&cache->events, load_relaxed(&os_counters.event_count));
-        cache_note_peak();
-    }
+    note_growth();
 }
 
 /* --- malloc missed ------------------------------------------------------------------------------------------------------------------------- */
@@ -231,29 +245,34 @@ static bool class_serves(const struct cache *cache, size_t size) {
 }
 
 static void *refill(struct cache *cache, unsigned class) {
-    void *batch[MAGAZINE_MAX];
     widen(cache, class);
     unsigned want = limit_of(cache, class) / 2 + 1;
-    store_relaxed(&cache->busy, 1);
-    unsigned n = arena_serve_batch(arena_less_busy(cache->arena), class, class_size(class), want, batch);
+    arena_serve_batch(arena_less_busy(cache->arena), class, class_size(class), want, cache->transit, &cache->in_transit);
+    if (cache->in_transit == 0) return NULL;
     struct magazine *magazine = &cache->magazine[class];
     /* In reverse, so that they are handed out in address order. A signal handler may have filled the magazine meanwhile. */
-    while (n > 1 && magazine->top != magazine->limit) {
-        store_relaxed(magazine->top, batch[--n]);
+    while (cache->in_transit > 1 && magazine->top != magazine->limit) {
+        store_relaxed(magazine->top, cache->transit[--cache->in_transit]);
+        __atomic_signal_fence(__ATOMIC_RELEASE);
         store_relaxed(&magazine->top, magazine->top + 1);
     }
-    if (n > 1) send_home(cache->arena, class, batch + 1, n - 1);
-    store_relaxed(&cache->busy, 0);
+    void *mem = cache->transit[0];
+    cache->transit[0] = cache->transit[--cache->in_transit];
+    if (cache->in_transit != 0) send_home(cache, class);
     missed(cache, class);
-    if (n != 0) key_clear(batch[0]);
-    return n != 0 ? batch[0] : NULL;
+    key_clear(mem);
+    return mem;
 }
 
 void *cache_alloc(size_t size) {
     cache_init();
     struct cache *cache = cache_mine();
     if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
-    if (class_serves(cache, size) && !load_relaxed(&cache->busy)) return refill(cache, class_above(size));
+    if (class_serves(cache, size) && slow_enter(cache)) {
+        void *mem = refill(cache, class_above(size));
+        slow_leave(cache);
+        if (mem != NULL) return mem;
+    }
     bool zeroed;
     return cache_alloc_large(size, CHUNK_ALIGN, &zeroed);
 }
@@ -263,16 +282,14 @@ void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
     struct cache *cache = cache_mine();
     struct arena *arena = arena_mine(cache);
     void *mem = arena_serve(arena_less_busy(arena), size, align, zeroed);
-    if (mem == NULL && cache != NULL && !load_relaxed(&cache->busy)) {
+    if (mem == NULL && slow_enter(cache)) {
         /* Out of memory: what this thread holds back may be what is missing. */
         flush_all(cache);
+        slow_leave(cache);
         arena_trim(arena, conf_get(CONF_TOP_PAD), false);
         mem = arena_serve(arena, size, align, zeroed);
     }
-    if (cache != NULL && load_relaxed(&cache->events) != load_relaxed(&os_counters.event_count)) {
-        store_relaxed(&cache->events, load_relaxed(&os_counters.event_count));
-        cache_note_peak();
-    }
+    note_growth();
     if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) *zeroed = false;
     return perturbed(mem);
 }
@@ -312,7 +329,10 @@ void cache_check_live(void *mem, const char *line) {
 }
 
 static COLD _Noreturn void bad_pointer(void *mem, uint64_t head, uint32_t tag) {
-    switch (((uintptr_t)mem & (CHUNK_ALIGN - 1)) == 0 && (tag & TAG_ID) < load_relaxed(&seal.arenas) ? tag & TAG_STATE : TAG_STATE) {
+    /* Only a header that makes sense is believed when it says what state the block is in. */
+    bool sensible = ((uintptr_t)mem & (CHUNK_ALIGN - 1)) == 0 && (tag & TAG_ID) < load_relaxed(&seal.arenas) &&
+                    head_size(head) <= load_relaxed(&arena_of_id(tag & TAG_ID)->system_bytes);
+    switch (sensible ? tag & TAG_STATE : TAG_STATE) {
     case TAG_BINNED:
         fatal("double free or corruption (!prev)", "block at %p of %zu bytes is free already: it lies in a bin of arena %u; it was freed twice",
               mem, head_size(head), tag & TAG_ID);
@@ -346,22 +366,23 @@ void cache_free(void *mem) {
     if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) memset(mem, (int)conf_get(CONF_PERTURB), head_usable(head));
     if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
     struct cache *cache = cache_mine();
-    if (cache != NULL && size <= CLASS_SIZE_MAX && !load_relaxed(&cache->busy)) {
-        unsigned class = class_below(size);
-        if (class < cache->classes) {
-            struct magazine *magazine = &cache->magazine[class];
-            if (magazine->top == magazine->limit) {
-                widen(cache, class);
-                if (magazine->top == magazine->limit) flush_older(cache, class, (limit_of(cache, class) + 1) / 2);
-                missed(cache, class);
-            }
-            if (cache_push(class, mem)) return;
+    unsigned class = size <= CLASS_SIZE_MAX ? class_below(size) : CLASS_COUNT;
+    if (cache != NULL && class < cache->classes && slow_enter(cache)) {
+        struct magazine *magazine = &cache->magazine[class];
+        if (magazine->top == magazine->limit) {
+            widen(cache, class);
+            if (magazine->top == magazine->limit) flush_older(cache, class, (limit_of(cache, class) + 1) / 2);
+            missed(cache, class);
         }
+        bool cached = cache_push(class, mem);
+        slow_leave(cache);
+        if (cached) return;
     }
+    unsigned one = 1;
     if (arena == arena_mine(cache) || load_relaxed(&arena->lock.word) == LOCK_FREE) {
-        arena_free(arena, &mem, 1, true);
+        arena_free(arena, &mem, 1, true, &one);
     } else {
-        arena_send(arena, &mem, 1);
+        arena_send(arena, &mem, 1, &one);
     }
 }
 
@@ -389,14 +410,17 @@ static void thread_exit(void *value) {
 
 void cache_flush(void) {
     struct cache *cache = cache_self;
-    if (cache != &cache_none && cache != &cache_dead && !load_relaxed(&cache->busy)) flush_all(cache);
+    if (cache == &cache_none || cache == &cache_dead || !slow_enter(cache)) return;
+    flush_all(cache);
+    slow_leave(cache);
 }
 
 void cache_settings_changed(void) {
     struct cache *cache = cache_self;
-    if (cache == &cache_none || cache == &cache_dead || load_relaxed(&cache->busy)) return;
+    if (cache == &cache_none || cache == &cache_dead || !slow_enter(cache)) return;
     flush_all(cache);
     magazines_init(cache);
+    slow_leave(cache);
 }
 
 /* --- seeing ----------------------------------------------------------------------------------------------------------------------------------- */
@@ -408,6 +432,7 @@ void cache_walk(void (*visit)(void *arg, void *mem), void *arg) {
             void **top = load_relaxed(&cache->magazine[class].top);
             for (void **slot = cache->slots[class]; slot < top; slot++) visit(arg, load_relaxed(slot));
         }
+        for (unsigned i = 0; i < load_relaxed(&cache->in_transit); i++) visit(arg, load_relaxed(&cache->transit[i]));
     }
 }
 
@@ -436,7 +461,7 @@ void cache_note_peak(void) {
 
 /* --- fork ------------------------------------------------------------------------------------------------------------------------------------- */
 
-void cache_fork_prepare(void) { arena_fork_prepare(prim_clock() + 2000000000u); }
+void cache_fork_prepare(uint64_t deadline) { arena_fork_prepare(deadline); }
 void cache_fork_parent(void) { arena_fork_parent(); }
 
 /* The caches of threads that did not come along are only marked here: a child that execs at once pays nothing more. */
@@ -445,7 +470,7 @@ void cache_fork_child(void) {
     uint32_t left = 0;
     for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
         if (cache == cache_self || load_relaxed(&cache->state) == CACHE_FREE) continue;
-        bool trusted = load_relaxed(&cache->state) != CACHE_LOST && !load_relaxed(&cache->busy);
+        bool trusted = load_relaxed(&cache->state) != CACHE_LOST && !load_relaxed(&cache->torn);
         store_relaxed(&cache->state, trusted ? CACHE_ORPHAN : CACHE_LOST);
         left += trusted;
     }
@@ -467,6 +492,7 @@ static COLD void reclaim_orphan(void) {
         uint32_t state = CACHE_ORPHAN;
         if (load_relaxed(&cache->state) != CACHE_ORPHAN || !cas_acq_rel(&cache->state, &state, CACHE_LIVE)) continue;
         sub_relaxed(&orphans, 1);
+        send_home(cache, 2);
         flush_all(cache);
         store_release(&cache->state, CACHE_FREE);
         return;

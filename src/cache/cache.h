@@ -36,13 +36,15 @@ struct cache {
     struct arena *arena;
     struct cache *next;        /* all caches ever made; set before it is linked */
     uint32_t state;            /* enum cache_state; atomic */
-    uint32_t busy;             /* its thread is changing a magazine in bulk: a forked child must not trust it */
+    uint32_t slow;             /* its thread is on a slow path: a signal handler's misses go to the arena */
+    uint32_t torn;             /* a magazine is being moved: a forked child must not trust this cache */
+    unsigned in_transit;       /* blocks between a magazine and an arena: */
+    void *transit[MAGAZINE_MAX];
     uint32_t misses;           /* since the last decay */
     unsigned classes;          /* those below are served; settings decide when the cache is made */
     size_t reserved;           /* sum of limit counts · class size */
     size_t budget;             /* what it may grow to; looked at anew at every decay, */
     size_t peers;              /* and when many more caches are live than these */
-    uint64_t events;           /* os_counters.event_count when the peak was last noted */
     uint8_t missed[CLASS_COUNT]; /* saw a miss since the last decay */
     void *slots[CLASS_COUNT][MAGAZINE_MAX];
 };
@@ -96,7 +98,7 @@ void cache_note_peak(void);
 extern size_t cache_in_use_peak;
 size_t cache_system_peak(void); /* highest sum of all heaps and mapped blocks, noted likewise */
 
-void cache_fork_prepare(void);
+void cache_fork_prepare(uint64_t deadline);
 void cache_fork_parent(void);
 void cache_fork_child(void);
 

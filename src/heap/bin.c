@@ -185,10 +185,10 @@ static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index)
     bins->bitmap[index / 64] |= 1ull << index % 64;
 }
 
-static void remove_large(struct bins *bins, struct chunk *chunk, unsigned index) {
+static void remove_large(struct bins *bins, struct chunk *chunk, unsigned index, const char *line) {
     struct chunk *below = chunk->fd_nextsize, *above = chunk->bk_nextsize;
     if (below == NULL) { /* not a head */
-        ring_remove(bins, chunk, "corrupted double-linked list");
+        ring_remove(bins, chunk, line);
         return;
     }
     next_head(bins, chunk, below);
@@ -196,7 +196,7 @@ static void remove_large(struct bins *bins, struct chunk *chunk, unsigned index)
     if (UNLIKELY(below->bk_nextsize != chunk)) broken(tree_line, below, "bk_nextsize", below->bk_nextsize, chunk);
     if (UNLIKELY(above->fd_nextsize != chunk)) broken(tree_line, above, "fd_nextsize", above->fd_nextsize, chunk);
     struct chunk *heir = chunk->fd;
-    ring_remove(bins, chunk, "corrupted double-linked list");
+    ring_remove(bins, chunk, line);
     if (!is_pseudo(bins, heir) && heir->fd_nextsize == NULL) { /* the next of the same size heads it now */
         heir->fd_nextsize = below == chunk ? heir : below;
         heir->bk_nextsize = above == chunk ? heir : above;
@@ -212,7 +212,8 @@ static void remove_large(struct bins *bins, struct chunk *chunk, unsigned index)
 }
 
 struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size) {
-    struct chunk *head = tree_lower_bound(bins, index, size);
+    /* In a bin above that of the size everything fits, and the size's bits say nothing about the way. */
+    struct chunk *head = tree_lower_bound(bins, index, bin_index(size) == index ? size : 0);
     if (head == NULL) return NULL;
     struct chunk *second = head->fd; /* taking it leaves ring and index of the heads alone */
     if (!is_pseudo(bins, second) && bins_owns(bins, second) && chunk_size(second) == chunk_size(head)) return second;
@@ -236,7 +237,7 @@ void bin_insert_sorted(struct bins *bins, struct chunk *chunk) {
     bins->bitmap[index / 64] |= 1ull << index % 64;
 }
 
-void bin_remove(struct bins *bins, struct chunk *chunk) {
+void bin_remove(struct bins *bins, struct chunk *chunk, const char *line) {
     size_t size = chunk_size(chunk);
     struct chunk *next = chunk_at(chunk, size);
     if (UNLIKELY(!bins_range(bins, next) || next->prev_size != size)) {
@@ -248,11 +249,11 @@ void bin_remove(struct bins *bins, struct chunk *chunk) {
     /* Sorted or not? A large chunk in the unsorted bin has no nextsize links and no neighbour in its bin that would have. The ring alone
      * decides for small ones: removal is the same, the bitmap follows from the bin being empty. */
     if (index < BIN_FIRST_LARGE) {
-        ring_remove(bins, chunk, "corrupted double-linked list");
+        ring_remove(bins, chunk, line);
         if (bin_is_empty(bins, index)) bins->bitmap[index / 64] &= ~(1ull << index % 64);
         return;
     }
-    remove_large(bins, chunk, index);
+    remove_large(bins, chunk, index, line);
 }
 
 unsigned bin_next_used(const struct bins *bins, unsigned index) {

@@ -129,9 +129,6 @@ bool stats_xml(struct text *text) {
     sum_all(&sum);
     xml_totals(text, &sum);
     text_add(text, "<total type=\"mmap\" count=\"%zu\" size=\"%zu\"/>\n", load_relaxed(&mapped_count), load_relaxed(&mapped_bytes));
-    sum.system_bytes += load_relaxed(&mapped_bytes);
-    sum.reserved_bytes += load_relaxed(&mapped_bytes);
-    sum.system_peak = cache_system_peak();
     xml_system(text, &sum);
     text_add(text, "</malloc>\n");
     return !text->truncated;

@@ -6,12 +6,25 @@
 
 #define SPINS 100
 #define NAP 20000000u /* ns: a sleeper looks around from time to time, whatever happens */
+#define FORK_PATIENCE 2000000u /* ns: most forks are over by then; who waits longer may be what fork waits for */
 
-static __thread uint64_t self __attribute__((tls_model("initial-exec")));
+/* The thread control block: one a thread, and no thread-local word of our own for it. */
+const void *lock_self(void) {
+#if defined(__x86_64__)
+    void *self;
+    __asm__("mov %%fs:0, %0" : "=r"(self));
+    return self;
+#elif defined(__aarch64__)
+    void *self;
+    __asm__("mrs %0, tpidr_el0" : "=r"(self));
+    return (const void *)((uintptr_t)self & LOCK_OWNER_MASK);
+#else
+    static __thread uint64_t self __attribute__((tls_model("initial-exec")));
+    return &self;
+#endif
+}
 
-const void *lock_self(void) { return &self; }
-
-static uint64_t own_word(void) { return (uintptr_t)&self; }
+static uint64_t own_word(void) { return (uintptr_t)lock_self(); }
 
 /* The futex is the half that holds the state bits. Another owner whose half is equal by chance costs a sleeper one nap. */
 static uint32_t *futex_of(struct lock *lock) {
@@ -64,6 +77,7 @@ static void doze(struct lock *lock, uint64_t word, uint64_t nanoseconds) {
 }
 
 static COLD bool enter_contended(struct lock *lock) {
+    uint64_t patience = 0;
     for (unsigned spins = 0;; spins++) {
         uint64_t word = load_relaxed(&lock->word);
         if (word == LOCK_FREE) {
@@ -77,9 +91,14 @@ static COLD bool enter_contended(struct lock *lock) {
             child_repair();
             continue;
         }
-        if (word & (LOCK_FORK | LOCK_ABANDONED)) return false;
+        if (word & LOCK_ABANDONED) return false;
         if (spins < SPINS) {
             cpu_relax();
+        } else if (word & LOCK_FORK) {
+            uint64_t now = prim_clock();
+            if (patience == 0) patience = now + FORK_PATIENCE;
+            if (now >= patience) return false;
+            prim_wait(futex_of(lock), (uint32_t)word, patience - now);
         } else {
             doze(lock, word, NAP);
         }

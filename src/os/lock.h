@@ -1,8 +1,8 @@
 /* lock.h: the allocator's lock: a futex that can refuse.
  *
  * fork() must hold every lock while the process is copied, but a thread that waits for us then may hold a lock of libc's that fork wants
- * next. So nobody waits for a lock that fork holds, or that the own thread holds already (a signal handler that interrupted us): lock_enter
- * returns false, and the caller goes elsewhere.
+ * next. So nobody waits long for a lock that fork holds, nor at all for one that the own thread holds already (a signal handler that
+ * interrupted us): lock_enter returns false, and the caller goes elsewhere.
  *
  *   word = 0 free | owner held | owner + 1 held, somebody sleeps | owner + 2 held by fork
  *          | 4 abandoned: its owner did not come along into this forked child
@@ -16,7 +16,7 @@
 #include "base/base.h"
 
 enum lock_bits { LOCK_FREE = 0, LOCK_WAITED = 1, LOCK_FORK = 2, LOCK_ABANDONED = 4, LOCK_OWNER_MASK = ~7 };
-enum lock_rank { RANK_POOL = 1, RANK_ARENA_LIST = 2, RANK_ARENA = 3, RANK_SPARE = 4, RANK_META = 5 };
+enum lock_rank { RANK_FORK = 1, RANK_ARENA = 2, RANK_SPARE = 3, RANK_META = 4 };
 
 struct lock {
     uint64_t word;
@@ -26,8 +26,8 @@ struct lock {
 /* An address that is this thread's alone while it lives; the same in the forked child's only thread. */
 const void *lock_self(void);
 
-/* Takes the lock, waiting if another thread holds it. False, at once or after some waiting: fork holds it, this thread holds it already, or
- * it is abandoned. */
+/* Takes the lock, waiting if another thread holds it. False: fork holds it and has not ended within two milliseconds, this thread holds it
+ * already, or it is abandoned. */
 bool lock_enter(struct lock *lock);
 bool lock_try(struct lock *lock); /* never waits; false also if merely held */
 void lock_leave(struct lock *lock);
@@ -42,6 +42,11 @@ bool lock_settle_in_child(struct lock *lock);
 /* A forked child that nobody told yet (libraries' atfork handlers run before ours, or clone was called raw) finds *marker zero, calls
  * `repair` before it waits for a lock, and goes on. Called once at start-up. */
 void lock_set_repair(uint32_t *marker, void (*repair)(void));
+
+/* Whether this thread's fork holds it. */
+static inline bool lock_is_fork(const struct lock *lock) {
+    return load_relaxed(&lock->word) == ((uintptr_t)lock_self() | LOCK_FORK);
+}
 
 #ifdef SEEMALLOC_DEBUG
 unsigned lock_held_count(void); /* locks held by this thread */
