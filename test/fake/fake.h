@@ -79,7 +79,9 @@ bool fake_is_mapped(const void *start, size_t size, bool usable); /* wholly ours
 const char *fake_check(void);
 
 /* Gives back all mappings and the whole break, as at the start; counts and settings too. The allocator must not be used between this and the
- * moment when its own state is as at the start again. Not thread-safe. */
+ * moment when its own state is as at the start again. What was mapped when fake_keep was called stays, with the contents of then. Neither is
+ * thread-safe. */
 void fake_restart(void);
+void fake_keep(void);
 
 #endif

@@ -704,12 +704,49 @@ const char *fake_check(void) {
     return wrong;
 }
 
+/* What fake_restart leaves, with the contents it had. */
+static struct {
+    struct extent extent;
+    void *contents; /* NULL: reserved */
+} kept[64];
+static size_t kept_count;
+
+void fake_keep(void) {
+    for (size_t i = 0; i < extent_count; i++) {
+        size_t size = extents[i].end - extents[i].start;
+        if (kept_count == sizeof kept / sizeof kept[0]) violation("too much to keep", NULL, kept_count);
+        kept[kept_count].extent = extents[i];
+        if (extents[i].access == USABLE) {
+            void *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (copy == MAP_FAILED) violation("no memory to keep", NULL, size);
+            kept[kept_count].contents = memcpy(copy, (void *)extents[i].start, size);
+        }
+        kept_count++;
+    }
+}
+
 void fake_restart(void) {
-    for (size_t i = 0; i < extent_count; i++) munmap((void *)extents[i].start, extents[i].end - extents[i].start);
+    for (size_t i = 0; i < extent_count; i++) {
+        uintptr_t at = extents[i].start; /* unmap what lies between the kept ones; these are in order of address, too */
+        for (size_t k = 0; k < kept_count && at < extents[i].end; k++) {
+            if (kept[k].extent.end <= at || kept[k].extent.start >= extents[i].end) continue;
+            if (kept[k].extent.start > at) munmap((void *)at, kept[k].extent.start - at);
+            at = kept[k].extent.end;
+        }
+        if (at < extents[i].end) munmap((void *)at, extents[i].end - at);
+    }
     extent_count = 0;
     if (brk_area != NULL) break_move(brk_start);
     foreign_count = 0;
     memset(&fake.counts, 0, sizeof fake.counts);
+    for (size_t k = 0; k < kept_count; k++) {
+        const struct extent *extent = &kept[k].extent;
+        size_t size = extent->end - extent->start;
+        int protection = extent->access == USABLE ? PROT_READ | PROT_WRITE : PROT_NONE;
+        if (mprotect((void *)extent->start, size, protection) != 0) violation("what was to be kept is gone", (void *)extent->start, size);
+        if (kept[k].contents != NULL) memcpy((void *)extent->start, kept[k].contents, size);
+        extents_assign(extent->start, extent->end, extent->access);
+    }
     fake_calm();
     fake.told = false;
     fake.remap = FAKE_REMAP_EITHER;
