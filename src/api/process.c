@@ -8,7 +8,7 @@
 #include "os/os.h"
 #include "seemalloc.h"
 
-#define FORK_DEADLINE 2000000000u /* ns that fork waits for all locks together */
+#define FORK_DEADLINE 4000000u /* ns that fork waits for all locks together: much longer than any critical section */
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)
 
@@ -26,6 +26,7 @@ static unsigned fork_depth;
 
 static void fork_prepare(void) {
     uint64_t deadline = os_clock() + FORK_DEADLINE;
+    lock_fork_begins();
     if (lock_is_fork(&fork_lock)) {
         fork_depth++;
     } else if (lock_take_for_fork(&fork_lock, deadline)) {
@@ -35,9 +36,11 @@ static void fork_prepare(void) {
 }
 
 static void fork_parent(void) {
-    if (!lock_is_fork(&fork_lock) || --fork_depth != 0) return;
-    cache_fork_parent();
-    lock_release_from_fork(&fork_lock);
+    if (lock_is_fork(&fork_lock) && --fork_depth == 0) {
+        cache_fork_parent();
+        lock_release_from_fork(&fork_lock);
+    }
+    lock_fork_ends();
 }
 
 static void child_begins(void) {
@@ -49,6 +52,7 @@ static void child_begins(void) {
 
 static void fork_child(void) {
     bool mine = lock_is_fork(&fork_lock);
+    lock_fork_in_child(mine ? fork_depth - 1 : 0);
     if (mine && --fork_depth != 0) return; /* the child of a fork within a fork goes on with the outer one, whose locks it still holds */
     if (fork_marker != NULL) {
         child_begins();

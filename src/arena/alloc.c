@@ -57,7 +57,7 @@ static void *from_fast(struct arena *arena, size_t size) {
         fatal("malloc(): memory corruption (fast)", "fast bin for chunks of %zu bytes holds one of %zu at %p", size, chunk_size(chunk),
               (void *)chunk);
     }
-    arena->fast[index] = link_load(mem);
+    arena->fast[index] = arena_next_in_chain(arena, mem, "malloc(): memory corruption (fast)");
     arena->fast_bytes -= size;
     arena->fast_count--;
     return mem;
@@ -71,7 +71,9 @@ static void *from_small(struct arena *arena, size_t size) {
         fatal("malloc(): smallbin double linked list corrupted",
               "small bin %u: its tail %p is not a free chunk of %zu bytes; something wrote to freed memory", index, (void *)chunk, size);
     }
-    return cut(arena, arena_take_out(arena, chunk), size);
+    bin_remove(&arena->bins, chunk, "malloc(): smallbin double linked list corrupted");
+    if (chunk == arena->last_remainder) arena->last_remainder = NULL;
+    return cut(arena, chunk, size);
 }
 
 /* Step 4. NULL if there is no exact fit among the first ARENA_STEP. */

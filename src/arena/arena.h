@@ -138,6 +138,7 @@ void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned
 /* --- within the arena layer; the lock is held ------------------------------------------------------------------------------------------ */
 
 size_t arena_merge(struct arena *arena, struct chunk *chunk); /* an in-use chunk becomes free: into top or unsorted; bytes it has become */
+void *arena_next_in_chain(struct arena *arena, const void *mem, const char *line); /* checked */
 struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk); /* out of its bin; returns it */
 unsigned arena_merge_backlog(struct arena *arena, unsigned kinds); /* at most ARENA_STEP blocks of the kinds named; how many */
 bool arena_grow(struct arena *arena, size_t size);                /* so that top holds size and a smallest chunk */

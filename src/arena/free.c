@@ -160,6 +160,7 @@ static void retire_top(struct arena *arena) {
     if (top == NULL) return;
     size_t size = (size_t)(arena->top_end - (char *)top) - CHUNK_FENCE;
     uint32_t p = chunk_head(top) & FLAG_P;
+    region_fix(arena->top_region);
     arena->top = NULL;
     arena->top_region = NULL;
     if (size >= CHUNK_MIN) {
@@ -265,11 +266,21 @@ static void fast_push(struct arena *arena, void *mem, size_t size) {
     arena->fast_count++;
 }
 
+/* The link in a block of a chain, checked before anybody follows it. */
+void *arena_next_in_chain(struct arena *arena, const void *mem, const char *line) {
+    void *next = link_load(mem);
+    if (UNLIKELY(next != NULL && (!bins_range(&arena->bins, chunk_of(next)) || chunk_tag(chunk_of(next)) != (TAG_IN_USE | arena->id)))) {
+        fatal(line, "free block at %p: its link leads to %p, which is no block of arena %u; something wrote to this memory after it was freed",
+              (void *)(uintptr_t)mem, next, arena->id);
+    }
+    return next;
+}
+
 /* The next block of a chain inside blocks, checked. */
 static struct chunk *chain_pop(struct arena *arena, void **chain, const char *line) {
     void *mem = *chain;
     struct chunk *chunk = arena_check_block(arena, mem, line);
-    *chain = link_load(mem);
+    *chain = arena_next_in_chain(arena, mem, line);
     key_clear(mem);
     return chunk;
 }

@@ -339,7 +339,7 @@ static COLD _Noreturn void bad_pointer(void *mem, uint64_t head, uint32_t tag) {
     case TAG_TOP:
         fatal("double free or corruption (top)", "block at %p is free already: it is the top of arena %u; it was freed twice", mem, tag & TAG_ID);
     default:
-        fatal("free(): invalid pointer",
+        fatal(mapped_owns(mem) ? "munmap_chunk(): invalid pointer" : "free(): invalid pointer",
               "pointer %p: found header 0x%lx, expected the seal of a block in use; it did not come from malloc, was freed already, or its header was overwritten",
               mem, (unsigned long)head);
     }

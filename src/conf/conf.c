@@ -149,7 +149,7 @@ bool conf_set(int parameter, long value) {
         if (conf_rows[id].parameter != parameter) continue;
         if (id == CONF_CHECK) return true; /* M_CHECK_ACTION has no effect in glibc either; our checks can't be switched off */
         if (id == CONF_PERTURB) value &= 0xff;
-        size_t wanted = id == CONF_TRIM_THRESHOLD || id == CONF_TOP_PAD ? (size_t)value : (size_t)(int)value;
+        size_t wanted = (size_t)value;
         if (id == CONF_TOP_PAD && wanted > conf_rows[id].high) return false;
         if (!in_range(&conf_rows[id], wanted)) return false;
         assign(id, wanted, CONF_MALLOPT);
@@ -164,7 +164,7 @@ bool conf_slides(void) {
 }
 
 void conf_slide(size_t chunk_size) {
-    if (!conf_slides() || chunk_size > conf_rows[CONF_MMAP_THRESHOLD].high) return;
+    if (!conf_slides() || chunk_size > CONF_MMAP_THRESHOLD_MOST) return;
     atomic_max(&conf_values[CONF_MMAP_THRESHOLD], chunk_size);
     atomic_max(&conf_values[CONF_TRIM_THRESHOLD], 2 * chunk_size);
 }

@@ -23,7 +23,13 @@ static bool is_pseudo(const struct bins *bins, const struct chunk *chunk) {
 
 static COLD _Noreturn void broken(const char *line, const struct chunk *chunk, const char *what, const void *found, const void *expected) {
     fatal(line, "free chunk at %p: %s is %p, expected %p; something wrote to this memory after it was freed, or past the end of the block before it",
-          (void *)chunk, what, (void *)(uintptr_t)found, (void *)(uintptr_t)expected);
+          (void *)(uintptr_t)chunk, what, (void *)(uintptr_t)found, (void *)(uintptr_t)expected);
+}
+
+/* A link that does not lead to a free chunk at all. */
+static COLD _Noreturn void astray(const char *line, const struct chunk *chunk, const char *what, const void *found) {
+    fatal(line, "free chunk at %p: %s is %p, expected a free chunk of the same bin; something wrote to this memory after it was freed, or past the end of the block before it",
+          (void *)(uintptr_t)chunk, what, (void *)(uintptr_t)found);
 }
 
 /* A neighbour in the ring: a binned chunk of ours or a bin's pseudo-chunk. */
@@ -34,7 +40,7 @@ static inline bool is_neighbour(const struct bins *bins, const struct chunk *chu
 /* Links `chunk` between `before` and its fd; the ring there must be whole. */
 static void ring_insert(struct bins *bins, struct chunk *chunk, struct chunk *before, const char *line) {
     struct chunk *after = before->fd;
-    if (UNLIKELY(!is_neighbour(bins, after))) broken(line, before, "fd", after, "a chunk of the bin");
+    if (UNLIKELY(!is_neighbour(bins, after))) astray(line, before, "fd", after);
     if (UNLIKELY(after->bk != before)) broken(line, after, "bk", after->bk, before);
     chunk->fd = after;
     chunk->bk = before;
@@ -46,8 +52,8 @@ static void ring_insert(struct bins *bins, struct chunk *chunk, struct chunk *be
 
 static void ring_remove(struct bins *bins, struct chunk *chunk, const char *line) {
     struct chunk *fd = chunk->fd, *bk = chunk->bk;
-    if (UNLIKELY(!is_neighbour(bins, fd))) broken(line, chunk, "fd", fd, "a chunk of the bin");
-    if (UNLIKELY(!is_neighbour(bins, bk))) broken(line, chunk, "bk", bk, "a chunk of the bin");
+    if (UNLIKELY(!is_neighbour(bins, fd))) astray(line, chunk, "fd", fd);
+    if (UNLIKELY(!is_neighbour(bins, bk))) astray(line, chunk, "bk", bk);
     if (UNLIKELY(fd->bk != chunk)) broken(line, fd, "bk", fd->bk, chunk);
     if (UNLIKELY(bk->fd != chunk)) broken(line, bk, "fd", bk->fd, chunk);
     fd->bk = bk;
@@ -70,7 +76,7 @@ static unsigned tree_bit(unsigned index) {
 /* A child or parent link, checked before it is followed. */
 static inline struct chunk *tree_link(struct bins *bins, struct chunk *from, struct chunk *to) {
     COUNT_STEP();
-    if (UNLIKELY(to != NULL && !bins_owns(bins, to))) broken(tree_line, from, "link of the search index", to, "a free chunk of the bin");
+    if (UNLIKELY(to != NULL && !bins_owns(bins, to))) astray(tree_line, from, "link of the search index", to);
     return to;
 }
 static inline struct chunk *tree_child(struct bins *bins, struct chunk *node, unsigned side) {
@@ -83,7 +89,7 @@ static inline struct chunk *tree_child(struct bins *bins, struct chunk *node, un
 static struct chunk *tree_find(struct bins *bins, unsigned index, size_t size, struct chunk ***at, struct chunk **parent) {
     struct chunk **slot = tree_root(bins, index);
     struct chunk *above = NULL;
-    struct chunk *node = tree_link(bins, NULL, *slot);
+    struct chunk *node = tree_link(bins, bin_chunk(bins, index), *slot);
     for (unsigned bit = tree_bit(index); node != NULL && chunk_size(node) != size; bit--) {
         unsigned side = size >> bit & 1;
         above = node;
@@ -98,7 +104,7 @@ static struct chunk *tree_find(struct bins *bins, unsigned index, size_t size, s
 /* The head of the smallest size not below `size`. */
 static struct chunk *tree_lower_bound(struct bins *bins, unsigned index, size_t size) {
     struct chunk *best = NULL, *right = NULL;
-    struct chunk *node = tree_link(bins, NULL, *tree_root(bins, index));
+    struct chunk *node = tree_link(bins, bin_chunk(bins, index), *tree_root(bins, index));
     for (unsigned bit = tree_bit(index); node != NULL; bit--) {
         size_t here = chunk_size(node);
         if (here >= size && (best == NULL || here < chunk_size(best))) best = node;
@@ -147,7 +153,7 @@ static void tree_remove(struct bins *bins, unsigned index, struct chunk *node) {
 static const char large_line[] = "malloc(): largebin double linked list corrupted (nextsize)";
 
 static inline struct chunk *next_head(struct bins *bins, struct chunk *head, struct chunk *to) {
-    if (UNLIKELY(!bins_owns(bins, to))) broken(large_line, head, "nextsize link", to, "a free chunk of the bin");
+    if (UNLIKELY(!bins_owns(bins, to))) astray(large_line, head, "nextsize link", to);
     return to;
 }
 

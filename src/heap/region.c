@@ -201,6 +201,11 @@ bool region_shrink(struct region *region, char *new_end) {
     return shorter;
 }
 
+void region_fix(struct region *region) {
+    size_t rest = (size_t)(region->limit - region->end);
+    if (rest != 0 && os_unmap(region->end, rest, SEEMALLOC_CALL_MUNMAP_META)) region->limit = region->end;
+}
+
 bool region_close(struct region *region) {
     if (region->kind == SEEMALLOC_REGION_BRK) return false;
     if (!os_unmap(region->start, (size_t)(region->limit - region->start), SEEMALLOC_CALL_MUNMAP_HEAP)) return false;

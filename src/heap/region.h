@@ -36,6 +36,9 @@ struct region *region_grow_heap(struct region *last, size_t need, size_t fresh, 
  * pages may have gone back all the same: `clean` tells). new_end is a multiple of the page size away from 0. */
 bool region_shrink(struct region *region, char *new_end);
 
+/* The region will not grow any more: what it only reserved goes back. */
+void region_fix(struct region *region);
+
 /* Returns the whole region to the system and its description to the pool. False, and nothing has changed, if the system refuses, or the
  * region is a span of the break. */
 bool region_close(struct region *region);

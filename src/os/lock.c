@@ -31,6 +31,12 @@ static uint32_t *futex_of(struct lock *lock) {
     return (uint32_t *)&lock->word + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 1 : 0);
 }
 
+static uint32_t forks_running;
+
+void lock_fork_begins(void) { add_relaxed(&forks_running, 1); }
+void lock_fork_ends(void) { sub_relaxed(&forks_running, 1); }
+void lock_fork_in_child(uint32_t own) { store_relaxed(&forks_running, own); }
+
 static uint32_t *child_marker;
 static void (*child_repair)(void);
 
@@ -94,7 +100,8 @@ static COLD bool enter_contended(struct lock *lock) {
         if (word & LOCK_ABANDONED) return false;
         if (spins < SPINS) {
             cpu_relax();
-        } else if (word & LOCK_FORK) {
+        } else if (load_relaxed(&forks_running) != 0) {
+            /* Whoever holds it may be fork, or in a signal handler that waits for fork. */
             uint64_t now = prim_clock();
             if (patience == 0) patience = now + FORK_PATIENCE;
             if (now >= patience) return false;

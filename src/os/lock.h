@@ -1,7 +1,7 @@
 /* lock.h: the allocator's lock: a futex that can refuse.
  *
  * fork() must hold every lock while the process is copied, but a thread that waits for us then may hold a lock of libc's that fork wants
- * next. So nobody waits long for a lock that fork holds, nor at all for one that the own thread holds already (a signal handler that
+ * next. So nobody waits long for a lock while a fork runs, nor at all for one that the own thread holds already (a signal handler that
  * interrupted us): lock_enter returns false, and the caller goes elsewhere.
  *
  *   word = 0 free | owner held | owner + 1 held, somebody sleeps | owner + 2 held by fork
@@ -26,11 +26,17 @@ struct lock {
 /* An address that is this thread's alone while it lives; the same in the forked child's only thread. */
 const void *lock_self(void);
 
-/* Takes the lock, waiting if another thread holds it. False: fork holds it and has not ended within two milliseconds, this thread holds it
- * already, or it is abandoned. */
+/* Takes the lock, waiting if another thread holds it. False: a fork runs and it was not free within two milliseconds, this thread
+ * holds it already, or it is abandoned. */
 bool lock_enter(struct lock *lock);
 bool lock_try(struct lock *lock); /* never waits; false also if merely held */
 void lock_leave(struct lock *lock);
+
+/* From the start of fork's prepare to its end nobody waits long for any lock: its holder may have been interrupted by a signal handler that
+ * forks as well, and waits in libc for the first fork to end, which waits for stdio, which waits for us. */
+void lock_fork_begins(void);
+void lock_fork_ends(void);
+void lock_fork_in_child(uint32_t own); /* forks that the child's only thread is still in */
 
 /* For the fork handlers. Take: waits until `deadline` (prim_clock) at most; then those who wait are told to go elsewhere. */
 bool lock_take_for_fork(struct lock *lock, uint64_t deadline);
@@ -45,7 +51,7 @@ void lock_set_repair(uint32_t *marker, void (*repair)(void));
 
 /* Whether this thread's fork holds it. */
 static inline bool lock_is_fork(const struct lock *lock) {
-    return load_relaxed(&lock->word) == ((uintptr_t)lock_self() | LOCK_FORK);
+    return (load_relaxed(&lock->word) & ~(uint64_t)LOCK_WAITED) == ((uintptr_t)lock_self() | LOCK_FORK);
 }
 
 #ifdef SEEMALLOC_DEBUG
