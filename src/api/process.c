@@ -8,7 +8,7 @@
 #include "os/os.h"
 #include "seemalloc.h"
 
-#define FORK_DEADLINE 4000000u /* ns that fork waits for all locks together: much longer than any critical section */
+#define FORK_DEADLINE 2000000u /* ns that fork waits for all locks together: much longer than any critical section */
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)
 

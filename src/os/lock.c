@@ -5,8 +5,8 @@
 #include "os/prim.h"
 
 #define SPINS 100
-#define NAP 20000000u /* ns: a sleeper looks around from time to time, whatever happens */
-#define FORK_PATIENCE 2000000u /* ns: most forks are over by then; who waits longer may be what fork waits for */
+#define NAP 1000000u /* ns: a sleeper looks around from time to time, whatever happens */
+#define FORK_PATIENCE 500000u /* ns: most forks are over by then; who waits longer may be what fork waits for */
 
 /* The thread control block: one a thread, and no thread-local word of our own for it. */
 const void *lock_self(void) {
@@ -133,9 +133,9 @@ bool lock_take_for_fork(struct lock *lock, uint64_t deadline) {
         } else if (prim_clock() >= deadline) {
             return false;
         } else if (word & LOCK_FORK) {
-            prim_wait(futex_of(lock), (uint32_t)word, NAP / 20); /* another thread forks at the same time */
+            prim_wait(futex_of(lock), (uint32_t)word, NAP); /* another thread forks at the same time */
         } else {
-            doze(lock, word, NAP / 20);
+            doze(lock, word, NAP);
         }
     }
 }

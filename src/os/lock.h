@@ -26,7 +26,7 @@ struct lock {
 /* An address that is this thread's alone while it lives; the same in the forked child's only thread. */
 const void *lock_self(void);
 
-/* Takes the lock, waiting if another thread holds it. False: a fork runs and it was not free within two milliseconds, this thread
+/* Takes the lock, waiting if another thread holds it. False: a fork runs and it was not free within half a millisecond, this thread
  * holds it already, or it is abandoned. */
 bool lock_enter(struct lock *lock);
 bool lock_try(struct lock *lock); /* never waits; false also if merely held */

@@ -433,7 +433,7 @@ const struct abuse_case abuse_cases[] = {
     {"unsorted, misaligned", unsorted_misaligned, OFF, UNSORTED_SET},
     {"unsorted, to a used chunk", unsorted_to_used, OFF, UNSORTED_SET},
     {"unsorted, to itself", unsorted_to_self, OFF, UNSORTED_SET},
-    {"unsorted, another freed behind", unsorted_fd_free_behind, OFF, {UNSORTED, UNSORTED_2, UNSORTED_3, UNSORTED_FREE, LINKS}},
+    {"unsorted, another freed behind", unsorted_fd_free_behind, OFF, {UNSORTED, UNSORTED_2, UNSORTED_3, UNSORTED_FREE, LINKS, SMALL}},
     {"unsorted, another freed before", unsorted_first_bk, OFF, {UNSORTED, UNSORTED_2, UNSORTED_3, UNSORTED_FREE, LINKS}},
     {"unlink, fd", unlink_fd, OFF, {LINKS}},
     {"unlink, bk", unlink_bk, OFF, {LINKS}},
