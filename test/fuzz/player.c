@@ -287,7 +287,7 @@ static void play_aligned(struct lane *lane, struct block *block, enum op_kind ki
 
 static void play_bad_alignment(struct lane *lane, struct block *block, unsigned which, size_t size) {
     const struct subject *subject = lane->player->setup.subject;
-    block_free(lane, block);
+    if (!make_room(lane, block, size %= 65536)) return;
     void *mem = NULL;
     errno = 0;
     switch (which % 3) {
