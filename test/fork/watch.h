@@ -9,7 +9,6 @@
 #define TEST_FORK_WATCH_H
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -58,7 +57,7 @@ static inline void watch_beat(void) { atomic_store(&watch->beat, watch_now()); }
 
 /* Before fork. Waits while all slots are taken. */
 static inline struct watch_slot *watch_reserve(const char *kind, int number) {
-    for (;; sched_yield())
+    for (;; nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL))
         for (int i = 0; i < WATCH_SLOTS; i++) {
             int none = WATCH_FREE;
             if (!atomic_compare_exchange_strong(&watch->slots[i].pid, &none, WATCH_TAKEN)) continue;
@@ -74,7 +73,7 @@ static inline void watch_forked(struct watch_slot *slot, pid_t pid) { atomic_sto
 
 /* After wait: frees the slot of `pid`, copying it to *was. The thread that forked may not have noted the pid yet: waits for it. */
 static inline void watch_reaped(pid_t pid, struct watch_slot *was) {
-    for (;; sched_yield())
+    for (;; nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL))
         for (int i = 0; i < WATCH_SLOTS; i++)
             if (atomic_load(&watch->slots[i].pid) == pid) {
                 was->number = watch->slots[i].number;
