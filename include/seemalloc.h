@@ -59,13 +59,13 @@ struct seemalloc_region {
 #define SEEMALLOC_FLAG_A 4u /* the chunk is not of the main arena */
 
 struct seemalloc_chunk {
-    const void *chunk;                     /* the header: prev_size at +0, size and flags at +8 */
-    const void *mem;                       /* what malloc returned: chunk + 16, aligned to 16 */
-    size_t size;                           /* of the chunk, header included; the user has size - 8 (mapped: size - 16) */
-    size_t prev_size;                      /* of the previous chunk if flag P is clear, else 0; mapped: bytes of the mapping before the chunk */
-    unsigned flags;                        /* SEEMALLOC_FLAG_* */
-    unsigned arena;                        /* id of the owner */
-    int bin;                               /* 1 to 126 if the chunk is in a bin, fast bin number from 0 if FAST, else -1 */
+    const void *chunk; /* the header: prev_size at +0, size and flags at +8 */
+    const void *mem;   /* what malloc returned: chunk + 16, aligned to 16 */
+    size_t size;       /* of the chunk, header included; the user has size - 8 (mapped: size - 16) */
+    size_t prev_size;  /* of the previous chunk if flag P is clear, else 0; mapped: bytes of the mapping before the chunk */
+    unsigned flags;    /* SEEMALLOC_FLAG_* */
+    unsigned arena;    /* id of the owner */
+    int bin;           /* 1 to 126 if the chunk is in a bin, fast bin number from 0 if FAST, else -1 */
     enum seemalloc_state state;
     const struct seemalloc_region *region; /* where it lies; valid during the visit only */
 };
@@ -98,17 +98,17 @@ enum seemalloc_call {
 const char *seemalloc_call_name(enum seemalloc_call call);
 
 struct seemalloc_stats {
-    size_t bytes[SEEMALLOC_STATE_COUNT];  /* chunk bytes by state, headers included */
-    size_t count[SEEMALLOC_STATE_COUNT];  /* chunks by state */
-    size_t heap_bytes;                    /* taken from the system for arenas (break and regions, usable part); = sum of bytes but MAPPED */
-    size_t heap_peak;                     /* highest value of heap_bytes + mapped_bytes, seen on slow paths */
-    size_t mapped_bytes;                  /* mappings of large blocks, whole pages */
+    size_t bytes[SEEMALLOC_STATE_COUNT]; /* chunk bytes by state, headers included */
+    size_t count[SEEMALLOC_STATE_COUNT]; /* chunks by state */
+    size_t heap_bytes;                   /* taken from the system for arenas (break and regions, usable part); = sum of bytes but MAPPED */
+    size_t heap_peak;                    /* highest value of heap_bytes + mapped_bytes, seen on slow paths */
+    size_t mapped_bytes;                 /* mappings of large blocks, whole pages */
     size_t mapped_count;
-    size_t metadata_bytes;                /* mapped for our own books, reserved part included */
-    size_t in_use_peak;                   /* highest usable bytes in use seen on slow paths (grow, map, trim, walk) */
-    unsigned arenas;                      /* arenas that exist */
-    unsigned threads;                     /* thread caches that are live */
-    size_t mmap_threshold;                /* as it has slid so far */
+    size_t metadata_bytes; /* mapped for our own books, reserved part included */
+    size_t in_use_peak;    /* highest usable bytes in use seen on slow paths (grow, map, trim, walk) */
+    unsigned arenas;       /* arenas that exist */
+    unsigned threads;      /* thread caches that are live */
+    size_t mmap_threshold; /* as it has slid so far */
     size_t trim_threshold;
     uint64_t calls[SEEMALLOC_CALL_COUNT]; /* system calls that succeeded, by reason */
     uint64_t failures;                    /* system calls that failed */

@@ -14,7 +14,7 @@
 #ifndef SEEMALLOC_PREFIX
 
 typedef void new_handler(void);
-extern new_handler *_ZSt15get_new_handlerv(void) __attribute__((weak));          /* std::get_new_handler() */
+extern new_handler *_ZSt15get_new_handlerv(void) __attribute__((weak));     /* std::get_new_handler() */
 extern _Noreturn void _ZSt17__throw_bad_allocv(void) __attribute__((weak)); /* std::__throw_bad_alloc() */
 
 static void *attempt(size_t bytes, size_t align) { return align == 0 ? api_allocate(bytes) : api_allocate_aligned(align, bytes); }
@@ -67,7 +67,7 @@ static COLD void *new_failed(size_t bytes, size_t align, bool throws) {
     return NULL;
 }
 
-static ALWAYS_INLINE void *new(size_t bytes, size_t align, bool throws) {
+static ALWAYS_INLINE void *new (size_t bytes, size_t align, bool throws) {
     void *mem = attempt(bytes, align);
     return LIKELY(mem != NULL) ? mem : new_failed(bytes, align, throws);
 }

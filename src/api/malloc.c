@@ -75,7 +75,9 @@ static const struct chunk *live_chunk(void *mem, const char *line) {
     bool good = ((uintptr_t)mem & (CHUNK_ALIGN - 1)) == 0 &&
                 (tag == TAG_MAPPED ? (head & FLAG_M) != 0 : tag_in_use(tag) && head_size(head) >= CHUNK_MIN && !(head & FLAG_M));
     if (UNLIKELY(!good)) {
-        fatal(line, "pointer %p: found header 0x%lx, expected the seal of a block in use; it did not come from malloc, was freed already, or its header was overwritten",
+        fatal(line,
+              "pointer %p: found header 0x%lx, expected the seal of a block in use; it did not come from malloc, was freed already, or its "
+              "header was overwritten",
               mem, (unsigned long)head);
     }
     if (UNLIKELY(key_matches(mem))) cache_check_live(mem, line);

@@ -48,9 +48,9 @@ void malloc_stats(void);
 int malloc_trim(size_t pad);
 
 /* Within the api layer. */
-void *api_allocate(size_t bytes);                     /* malloc's way; NULL without touching errno's funnel is impossible: sets ENOMEM */
+void *api_allocate(size_t bytes);                       /* malloc's way; NULL without touching errno's funnel is impossible: sets ENOMEM */
 void *api_allocate_aligned(size_t align, size_t bytes); /* align a power of two */
 void api_free(void *mem);
-void api_check_size(void *mem, size_t bytes);          /* check:1: a sized free says no more than was asked for */
+void api_check_size(void *mem, size_t bytes); /* check:1: a sized free says no more than was asked for */
 
 #endif

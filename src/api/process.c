@@ -62,8 +62,11 @@ static void fork_child(void) {
     lock_release_from_fork(&fork_lock);
 }
 
+static int statistics_fd = PRIM_STDERR; /* many programs close their own before they end */
+
 __attribute__((constructor)) static void process_begins(void) {
     cache_init();
+    if (conf_get(CONF_STATS) != 0) statistics_fd = prim_keep_stderr();
     uint32_t *marker = os_map(NULL, os_page_size(), true, SEEMALLOC_CALL_MMAP_META);
     if (marker != NULL && prim_wipe_on_fork(marker, os_page_size())) {
         *marker = 1;
@@ -76,5 +79,5 @@ __attribute__((constructor)) static void process_begins(void) {
 }
 
 __attribute__((destructor)) static void process_ends(void) {
-    if (conf_get(CONF_STATS) != 0) stats_print_exit();
+    if (conf_get(CONF_STATS) != 0) stats_print_exit(statistics_fd);
 }

@@ -58,7 +58,7 @@ static void *from_fast(struct arena *arena, size_t size) {
               (void *)chunk);
     }
     arena->fast[index] = arena_next_in_chain(arena, mem, "malloc(): memory corruption (fast)");
-    arena->fast_bytes -= size;
+    store_relaxed(&arena->fast_bytes, arena->fast_bytes - size);
     arena->fast_count--;
     return mem;
 }
@@ -128,8 +128,9 @@ static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **me
     struct chunk *chunk = arena->top;
     uint64_t head = chunk_head(chunk);
     if (UNLIKELY(head_tag(head, chunk) != (TAG_TOP | arena->id) || head_size(head) != have)) {
-        fatal("malloc(): corrupted top size", "top chunk at %p: its header says %zu bytes, expected %zu; something wrote past the end of the last block",
-              (void *)chunk, head_size(head), have);
+        fatal("malloc(): corrupted top size",
+              "top chunk at %p: its header says %zu bytes, expected %zu; something wrote past the end of the last block", (void *)chunk,
+              head_size(head), have);
     }
     n = (unsigned)min_size(n, (have - CHUNK_MIN) / size);
     if (zeroed != NULL) *zeroed = (char *)chunk_mem(chunk) >= arena->top_region->clean;
@@ -250,7 +251,7 @@ static unsigned unpark(struct arena *arena, unsigned slot, unsigned want, void *
             mem[i] = batch->mem[--batch->count];
             bytes += chunk_size(chunk_of(mem[i]));
         }
-        arena->parked_bytes -= bytes;
+        store_relaxed(&arena->parked_bytes, arena->parked_bytes - bytes);
         return n;
     }
     return 0;
@@ -345,7 +346,8 @@ bool arena_resize(struct arena *arena, void *mem, size_t size) {
     struct chunk *next = chunk_at(chunk, old);
     uint32_t tag = bins_range(&arena->bins, next) ? chunk_tag(next) : TAG_STATE;
     if (UNLIKELY((tag & TAG_ID) != arena->id || (tag & TAG_STATE) == TAG_STATE || !(chunk_head(next) & FLAG_P))) {
-        fatal("realloc(): invalid next size", "block at %p of %zu bytes: the header behind it at %p is overwritten", mem, old, (void *)next);
+        fatal("realloc(): invalid next size", "block at %p of %zu bytes: the header behind it at %p is overwritten", mem, old,
+              (void *)next);
     }
     bool done = true;
     if (size <= old) {

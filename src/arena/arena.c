@@ -34,8 +34,12 @@ void arena_init(void) {
     store_release(&seal.arenas, 2);
 }
 
-struct arena *arena_of_id(uint32_t id) { return load_acquire(&arena_table[id]); }
-struct arena *arena_spare(void) { return load_acquire(&spare); }
+struct arena *arena_of_id(uint32_t id) {
+    return load_acquire(&arena_table[id]);
+}
+struct arena *arena_spare(void) {
+    return load_acquire(&spare);
+}
 
 /* A new arena with the next id; without locks, so that a forked child and those whom fork turned away can make one as well. */
 static struct arena *create(bool is_spare) {

@@ -30,12 +30,12 @@ struct parked_batch {
 struct arena {
     struct lock lock;
     uint32_t id;
-    uint32_t flag_a; /* FLAG_A, or 0 in the main arena */
-    bool is_spare;   /* serves those who can't have their own; no thread is attached to it */
+    uint32_t flag_a;  /* FLAG_A, or 0 in the main arena */
+    bool is_spare;    /* serves those who can't have their own; no thread is attached to it */
     uint32_t threads; /* caches attached; atomic */
 
-    struct chunk *top;    /* NULL before the first growth and after the only region went back */
-    char *top_end;        /* end of top and of its region: never read from a header */
+    struct chunk *top; /* NULL before the first growth and after the only region went back */
+    char *top_end;     /* end of top and of its region: never read from a header */
     struct region *top_region;
     struct region *regions; /* newest first */
     struct chunk *last_remainder;
@@ -56,7 +56,7 @@ struct arena {
 
 enum arena_status {
     ARENA_OK,
-    ARENA_FULL,   /* no memory */
+    ARENA_FULL,    /* no memory */
     ARENA_REFUSED, /* the lock can't be had; try another */
     ARENA_MAP      /* nothing free fits, and the size is one for a mapping of its own */
 };
@@ -70,7 +70,7 @@ static inline size_t arena_uncoalesced(const struct arena *arena) {
 
 /* --- arena.c: which arena ------------------------------------------------------------------------------------------------------------- */
 
-void arena_init(void);                       /* once, under the caller's protection; after conf and seal */
+void arena_init(void);                        /* once, under the caller's protection; after conf and seal */
 struct arena *arena_attach(bool main_thread); /* a thread begins: a released arena, a new one, or the least loaded */
 void arena_detach(struct arena *arena);       /* a thread ends; an arena that nobody uses gives back what it can */
 struct arena *arena_of_id(uint32_t id);
@@ -139,9 +139,9 @@ void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned
 
 size_t arena_merge(struct arena *arena, struct chunk *chunk); /* an in-use chunk becomes free: into top or unsorted; bytes it has become */
 void *arena_next_in_chain(struct arena *arena, const void *mem, const char *line); /* checked */
-struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk); /* out of its bin; returns it */
+struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk);            /* out of its bin; returns it */
 unsigned arena_merge_backlog(struct arena *arena, unsigned kinds); /* at most ARENA_STEP blocks of the kinds named; how many */
-bool arena_grow(struct arena *arena, size_t size);                /* so that top holds size and a smallest chunk */
+bool arena_grow(struct arena *arena, size_t size);                 /* so that top holds size and a smallest chunk */
 void arena_trim_top(struct arena *arena, size_t threshold, size_t pad);
 void arena_set_top(struct arena *arena, struct chunk *top, char *end);
 struct chunk *arena_check_block(struct arena *arena, void *mem, const char *line); /* the chunk, if it is in use and this arena's */

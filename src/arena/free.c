@@ -22,8 +22,8 @@
 #define INBOX_BYTES KIB(256)
 
 void arena_set_top(struct arena *arena, struct chunk *top, char *end) {
-    arena->top = top;
-    arena->top_end = end;
+    store_relaxed(&arena->top, top);
+    store_relaxed(&arena->top_end, end);
     chunk_set(top, (size_t)(end - (char *)top), FLAG_P | arena->flag_a, TAG_TOP | arena->id);
 }
 
@@ -35,14 +35,17 @@ static void set_system_bytes(struct arena *arena, size_t bytes) {
 static COLD _Noreturn void bad_block(struct arena *arena, void *mem, uint64_t head, uint32_t tag, const char *line) {
     bool is_free = strcmp(line, "free(): invalid pointer") == 0;
     if (is_free && tag == (TAG_BINNED | arena->id)) {
-        fatal("double free or corruption (!prev)", "block at %p of %zu bytes is free already: it lies in a bin of arena %u; it was freed twice", mem,
-              head_size(head), arena->id);
-    }
-    if (is_free && tag == (TAG_TOP | arena->id)) {
-        fatal("double free or corruption (top)", "block at %p is free already: it became part of the top of arena %u; it was freed twice", mem,
+        fatal("double free or corruption (!prev)",
+              "block at %p of %zu bytes is free already: it lies in a bin of arena %u; it was freed twice", mem, head_size(head),
               arena->id);
     }
-    fatal(line, "block at %p: header 0x%lx does not carry the seal of a block in use of arena %u; the pointer is wrong, the block was freed already, or its header was overwritten",
+    if (is_free && tag == (TAG_TOP | arena->id)) {
+        fatal("double free or corruption (top)", "block at %p is free already: it became part of the top of arena %u; it was freed twice",
+              mem, arena->id);
+    }
+    fatal(line,
+          "block at %p: header 0x%lx does not carry the seal of a block in use of arena %u; the pointer is wrong, the block was freed "
+          "already, or its header was overwritten",
           mem, (unsigned long)head, arena->id);
 }
 
@@ -71,7 +74,8 @@ static struct chunk *previous(struct arena *arena, struct chunk *chunk) {
     size_t size = chunk->prev_size;
     struct chunk *before = (struct chunk *)((uintptr_t)chunk - size);
     if (UNLIKELY(size < CHUNK_MIN || !bins_owns(&arena->bins, before) || chunk_size(before) != size)) {
-        fatal("corrupted size vs. prev_size", "chunk at %p says that a free chunk of %zu bytes stands before it; none does; something wrote past the end of a block",
+        fatal("corrupted size vs. prev_size",
+              "chunk at %p says that a free chunk of %zu bytes stands before it; none does; something wrote past the end of a block",
               (void *)chunk, size);
     }
     return before;
@@ -89,12 +93,14 @@ size_t arena_merge(struct arena *arena, struct chunk *chunk) {
     uint64_t next_head = chunk_head(next);
     uint32_t tag = head_tag(next_head, next);
     if (UNLIKELY((tag & TAG_ID) != arena->id || (tag & TAG_STATE) == TAG_STATE || (tag & TAG_STATE) == TAG_MAPPED)) {
-        fatal("free(): invalid next size (normal)", "block at %p of %zu bytes: header 0x%lx behind it, at %p, carries no seal of arena %u; something wrote past the end of this block",
+        fatal("free(): invalid next size (normal)",
+              "block at %p of %zu bytes: header 0x%lx behind it, at %p, carries no seal of arena %u; something wrote past the end of this "
+              "block",
               chunk_mem(chunk), size, (unsigned long)next_head, (void *)next, arena->id);
     }
     if (UNLIKELY(!(next_head & FLAG_P))) {
-        fatal("double free or corruption (!prev)", "block at %p of %zu bytes: the chunk behind it says that it is free already", chunk_mem(chunk),
-              size);
+        fatal("double free or corruption (!prev)", "block at %p of %zu bytes: the chunk behind it says that it is free already",
+              chunk_mem(chunk), size);
     }
     if (!(head & FLAG_P)) {
         struct chunk *before = previous(arena, chunk);
@@ -161,7 +167,7 @@ static void retire_top(struct arena *arena) {
     size_t size = (size_t)(arena->top_end - (char *)top) - CHUNK_FENCE;
     uint32_t p = chunk_head(top) & FLAG_P;
     region_fix(arena->top_region);
-    arena->top = NULL;
+    store_relaxed(&arena->top, NULL);
     arena->top_region = NULL;
     if (size >= CHUNK_MIN) {
         struct chunk *fence = chunk_at(top, size);
@@ -181,8 +187,8 @@ bool arena_grow(struct arena *arena, size_t size) {
     bool extended = false;
     struct region *old = arena->top_region;
     size_t old_end = old != NULL ? (size_t)old->end : 0, pad = conf_get(CONF_TOP_PAD);
-    struct region *region = arena == &arena_main ? region_grow_main(old, need, fresh, pad, &extended)
-                                                 : region_grow_heap(old, need, fresh, pad, &extended);
+    struct region *region =
+        arena == &arena_main ? region_grow_main(old, need, fresh, pad, &extended) : region_grow_heap(old, need, fresh, pad, &extended);
     if (region == NULL) return false;
     if (extended) {
         set_system_bytes(arena, arena->system_bytes + ((size_t)region->end - old_end));
@@ -211,6 +217,7 @@ static void reopen_top(struct arena *arena) {
     arena_take_out(arena, last);
     chunk_wipe(fence);
     arena->top_region = region;
+    region->clean = region->end; /* what was handed out from the bins meanwhile nobody noted */
     arena_set_top(arena, last, region->end);
 }
 
@@ -221,16 +228,17 @@ void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
     char *top = (char *)arena->top;
     char *touched = region->clean < arena->top_end ? region->clean : arena->top_end;
     if (touched <= top + CHUNK_HEADER || (size_t)(touched - top) <= threshold) return;
-    if (top == region->start && region->kind != SEEMALLOC_REGION_BRK && (arena->regions->next != NULL || load_relaxed(&arena->threads) == 0)) {
+    if (top == region->start && region->kind != SEEMALLOC_REGION_BRK &&
+        (arena->regions->next != NULL || load_relaxed(&arena->threads) == 0)) {
         /* Wholly free, and not all that a working arena has. */
-        arena->top = NULL;
+        store_relaxed(&arena->top, NULL);
         arena->top_region = NULL;
         if (drop_region(arena, region)) {
             reopen_top(arena);
             arena_trim_top(arena, threshold, pad);
             return;
         }
-        arena->top = (struct chunk *)top;
+        store_relaxed(&arena->top, (struct chunk *)top);
         arena->top_region = region;
     }
     size_t page = os_page_size();
@@ -256,13 +264,14 @@ static void fast_push(struct arena *arena, void *mem, size_t size) {
     struct chunk *chunk = chunk_of(mem), *next = chunk_at(chunk, size);
     uint32_t tag = bins_range(&arena->bins, next) ? chunk_tag(next) : TAG_STATE;
     if (UNLIKELY((tag & TAG_ID) != arena->id || (tag & TAG_STATE) == TAG_STATE)) {
-        fatal("free(): invalid next size (fast)", "block at %p of %zu bytes: the header behind it, at %p, is overwritten; something wrote past the end of this block",
-              mem, size, (void *)next);
+        fatal("free(): invalid next size (fast)",
+              "block at %p of %zu bytes: the header behind it, at %p, is overwritten; something wrote past the end of this block", mem,
+              size, (void *)next);
     }
     link_store(mem, arena->fast[index]);
     key_set(mem);
     arena->fast[index] = mem;
-    arena->fast_bytes += size;
+    store_relaxed(&arena->fast_bytes, arena->fast_bytes + size);
     arena->fast_count++;
 }
 
@@ -270,7 +279,8 @@ static void fast_push(struct arena *arena, void *mem, size_t size) {
 void *arena_next_in_chain(struct arena *arena, const void *mem, const char *line) {
     void *next = link_load(mem);
     if (UNLIKELY(next != NULL && (!bins_range(&arena->bins, chunk_of(next)) || chunk_tag(chunk_of(next)) != (TAG_IN_USE | arena->id)))) {
-        fatal(line, "free block at %p: its link leads to %p, which is no block of arena %u; something wrote to this memory after it was freed",
+        fatal(line,
+              "free block at %p: its link leads to %p, which is no block of arena %u; something wrote to this memory after it was freed",
               (void *)(uintptr_t)mem, next, arena->id);
     }
     return next;
@@ -307,7 +317,7 @@ static unsigned merge_fast(struct arena *arena, unsigned step) {
             if (UNLIKELY(size / CHUNK_ALIGN - 2 != i)) {
                 fatal("malloc_consolidate(): invalid chunk size", "fast bin %u holds a chunk of %zu bytes at %p", i, size, (void *)chunk);
             }
-            arena->fast_bytes -= size;
+            store_relaxed(&arena->fast_bytes, arena->fast_bytes - size);
             arena->fast_count--;
             arena_merge(arena, chunk);
             n++;
@@ -324,7 +334,7 @@ static unsigned merge_parked(struct arena *arena, unsigned step) {
             while (n < step && batch->count != 0) {
                 void *mem = batch->mem[--batch->count];
                 struct chunk *chunk = arena_check_block(arena, mem, "free(): invalid pointer");
-                arena->parked_bytes -= chunk_size(chunk);
+                store_relaxed(&arena->parked_bytes, arena->parked_bytes - chunk_size(chunk));
                 key_clear(mem);
                 arena_merge(arena, chunk);
                 n++;
@@ -379,7 +389,7 @@ void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsi
             if (batch->count != 0) continue;
             for (unsigned i = 0; i < n; i++) batch->mem[i] = mem[i];
             batch->count = n;
-            arena->parked_bytes += bytes;
+            store_relaxed(&arena->parked_bytes, arena->parked_bytes + bytes);
             *left -= n;
             n = 0;
             break;
@@ -457,9 +467,9 @@ bool arena_trim(struct arena *arena, size_t pad, bool purge) {
     }
     if (!lock_enter(&arena->lock)) return any;
     size_t before = arena->system_bytes;
-    uint64_t events = os_counters.calls[SEEMALLOC_CALL_MADVISE_TRIM];
+    uint64_t events = load_relaxed(&os_counters.calls[SEEMALLOC_CALL_MADVISE_TRIM]);
     arena_trim_top(arena, 0, pad);
-    any |= arena->system_bytes < before || os_counters.calls[SEEMALLOC_CALL_MADVISE_TRIM] != events;
+    any |= arena->system_bytes < before || load_relaxed(&os_counters.calls[SEEMALLOC_CALL_MADVISE_TRIM]) != events;
     lock_leave(&arena->lock);
     return any;
 }

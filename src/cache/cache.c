@@ -16,7 +16,7 @@ __thread struct cache *cache_self __attribute__((tls_model("initial-exec"))) = &
 
 static struct cache *all_caches; /* push only */
 static size_t live_caches;
-static uint32_t orphans;         /* caches whose thread did not come along into this forked child */
+static uint32_t orphans; /* caches whose thread did not come along into this forked child */
 size_t cache_in_use_peak;
 static size_t system_peak;
 
@@ -78,9 +78,10 @@ static void magazines_init(struct cache *cache) {
     cache->classes = wanted ? class_above(request_size(conf_get(CONF_TCACHE_MAX))) + 1 : 0;
     cache->reserved = 0;
     set_budget(cache);
-    for (unsigned class = 0; class < CLASS_COUNT; class++) {
+    for (unsigned class = 0; class < CLASS_COUNT; class ++) {
         struct magazine *magazine = &cache->magazine[class];
-        magazine->bottom = magazine->top = magazine->limit = cache->slots[class]; /* the first miss opens it */
+        magazine->bottom = magazine->limit = cache->slots[class]; /* the first miss opens it */
+        store_relaxed(&magazine->top, magazine->bottom);
         cache->missed[class] = 0;
     }
 }
@@ -111,7 +112,7 @@ static struct cache *cache_mine(void) {
     cache->misses = 0;
     store_relaxed(&cache->slow, 0);
     store_relaxed(&cache->torn, 0);
-    cache->in_transit = 0;
+    store_relaxed(&cache->in_transit, 0);
     magazines_init(cache);
     cache_self = cache;
     prim_thread_exit_arm(cache); /* may allocate: the cache serves that already */
@@ -162,16 +163,16 @@ static void flush_older(struct cache *cache, unsigned class, unsigned n) {
     unsigned count = (unsigned)(magazine->top - magazine->bottom);
     n = n < count ? n : count;
     store_relaxed(&cache->torn, 1);
-    for (unsigned i = 0; i < n; i++) cache->transit[i] = load_relaxed(&magazine->bottom[i]);
+    for (unsigned i = 0; i < n; i++) store_relaxed(&cache->transit[i], load_relaxed(&magazine->bottom[i]));
     for (unsigned i = n; i < count; i++) store_relaxed(&magazine->bottom[i - n], load_relaxed(&magazine->bottom[i]));
     store_relaxed(&magazine->top, magazine->top - n);
-    cache->in_transit = n;
+    store_relaxed(&cache->in_transit, n);
     store_relaxed(&cache->torn, 0);
     send_home(cache, class);
 }
 
 static void flush_all(struct cache *cache) {
-    for (unsigned class = 2; class < CLASS_COUNT; class++) {
+    for (unsigned class = 2; class < CLASS_COUNT; class ++) {
         if (cache->magazine[class].top != cache->magazine[class].bottom) flush_older(cache, class, MAGAZINE_MAX);
     }
 }
@@ -200,7 +201,7 @@ static void widen(struct cache *cache, unsigned class) {
 static void decay(struct cache *cache) {
     cache->misses = 0;
     set_budget(cache);
-    for (unsigned class = 2; class < CLASS_COUNT; class++) {
+    for (unsigned class = 2; class < CLASS_COUNT; class ++) {
         unsigned now = limit_of(cache, class), least = class <= CLASS_EXACT ? count_first(class) : 0;
         if ((!cache->missed[class] || cache->reserved > cache->budget) && now > least) {
             unsigned half = now / 2 > least ? now / 2 : least;
@@ -334,13 +335,16 @@ static COLD _Noreturn void bad_pointer(void *mem, uint64_t head, uint32_t tag) {
                     head_size(head) <= load_relaxed(&arena_of_id(tag & TAG_ID)->system_bytes);
     switch (sensible ? tag & TAG_STATE : TAG_STATE) {
     case TAG_BINNED:
-        fatal("double free or corruption (!prev)", "block at %p of %zu bytes is free already: it lies in a bin of arena %u; it was freed twice",
-              mem, head_size(head), tag & TAG_ID);
+        fatal("double free or corruption (!prev)",
+              "block at %p of %zu bytes is free already: it lies in a bin of arena %u; it was freed twice", mem, head_size(head),
+              tag & TAG_ID);
     case TAG_TOP:
-        fatal("double free or corruption (top)", "block at %p is free already: it is the top of arena %u; it was freed twice", mem, tag & TAG_ID);
+        fatal("double free or corruption (top)", "block at %p is free already: it is the top of arena %u; it was freed twice", mem,
+              tag & TAG_ID);
     default:
         fatal(mapped_owns(mem) ? "munmap_chunk(): invalid pointer" : "free(): invalid pointer",
-              "pointer %p: found header 0x%lx, expected the seal of a block in use; it did not come from malloc, was freed already, or its header was overwritten",
+              "pointer %p: found header 0x%lx, expected the seal of a block in use; it did not come from malloc, was freed already, or its "
+              "header was overwritten",
               mem, (unsigned long)head);
     }
 }
@@ -428,7 +432,7 @@ void cache_settings_changed(void) {
 void cache_walk(void (*visit)(void *arg, void *mem), void *arg) {
     for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
         if (load_acquire(&cache->state) == CACHE_FREE) continue;
-        for (unsigned class = 2; class < CLASS_COUNT; class++) {
+        for (unsigned class = 2; class < CLASS_COUNT; class ++) {
             void **top = load_relaxed(&cache->magazine[class].top);
             for (void **slot = cache->slots[class]; slot < top; slot++) visit(arg, load_relaxed(slot));
         }
@@ -451,7 +455,7 @@ void cache_note_peak(void) {
     }
     for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
         if (load_relaxed(&cache->state) == CACHE_FREE) continue;
-        for (unsigned class = 2; class < CLASS_COUNT; class++) {
+        for (unsigned class = 2; class < CLASS_COUNT; class ++) {
             unused += class_size(class) * (size_t)(load_relaxed(&cache->magazine[class].top) - cache->slots[class]);
         }
     }

@@ -18,12 +18,12 @@
 #include "arena/arena.h"
 #include "cache/class.h"
 
-#define MAGAZINE_MAX 64      /* slots of a magazine */
-#define CACHE_BYTES_MAX MIB(1) /* what the limits of a cache's magazines may add up to: a share of */
+#define MAGAZINE_MAX 64         /* slots of a magazine */
+#define CACHE_BYTES_MAX MIB(1)  /* what the limits of a cache's magazines may add up to: a share of */
 #define CACHE_BYTES_MIN KIB(64) /* CACHE_BYTES_ALL or 1/CACHE_SHARE of all heaps, divided by the caches that are live */
 #define CACHE_BYTES_ALL MIB(4)
 #define CACHE_SHARE 16
-#define CACHE_DECAY 256      /* misses between two looks for idle classes */
+#define CACHE_DECAY 256 /* misses between two looks for idle classes */
 
 struct magazine {
     void **top, **bottom, **limit;
@@ -34,17 +34,17 @@ enum cache_state { CACHE_FREE, CACHE_LIVE, CACHE_ORPHAN, CACHE_LOST };
 struct cache {
     struct magazine magazine[CLASS_COUNT];
     struct arena *arena;
-    struct cache *next;        /* all caches ever made; set before it is linked */
-    uint32_t state;            /* enum cache_state; atomic */
-    uint32_t slow;             /* its thread is on a slow path: a signal handler's misses go to the arena */
-    uint32_t torn;             /* a magazine is being moved: a forked child must not trust this cache */
-    unsigned in_transit;       /* blocks between a magazine and an arena: */
+    struct cache *next;  /* all caches ever made; set before it is linked */
+    uint32_t state;      /* enum cache_state; atomic */
+    uint32_t slow;       /* its thread is on a slow path: a signal handler's misses go to the arena */
+    uint32_t torn;       /* a magazine is being moved: a forked child must not trust this cache */
+    unsigned in_transit; /* blocks between a magazine and an arena: */
     void *transit[MAGAZINE_MAX];
-    uint32_t misses;           /* since the last decay */
-    unsigned classes;          /* those below are served; settings decide when the cache is made */
-    size_t reserved;           /* sum of limit counts · class size */
-    size_t budget;             /* what it may grow to; looked at anew at every decay, */
-    size_t peers;              /* and when many more caches are live than these */
+    uint32_t misses;             /* since the last decay */
+    unsigned classes;            /* those below are served; settings decide when the cache is made */
+    size_t reserved;             /* sum of limit counts · class size */
+    size_t budget;               /* what it may grow to; looked at anew at every decay, */
+    size_t peers;                /* and when many more caches are live than these */
     uint8_t missed[CLASS_COUNT]; /* saw a miss since the last decay */
     void *slots[CLASS_COUNT][MAGAZINE_MAX];
 };
@@ -79,7 +79,7 @@ static ALWAYS_INLINE bool cache_push(unsigned class, void *mem) {
 void *cache_alloc(size_t size);
 void *cache_alloc_large(size_t size, size_t align, bool *zeroed);
 void cache_free(void *mem);
-void cache_check_live(void *mem, const char *line); /* a block with the key in it: aborts with `line` if it is free */
+void cache_check_live(void *mem, const char *line);         /* a block with the key in it: aborts with `line` if it is free */
 bool cache_resize(void *mem, size_t old_size, size_t size); /* in place, for a block of an arena */
 
 /* Sets caches and everything below up once; called by every miss, cheap when done. */
@@ -88,7 +88,8 @@ void cache_init(void);
 /* Gives this thread's cached blocks back. Caches of other live threads are their own. */
 void cache_flush(void);
 
-/* Settings that make hits impossible (perturb, no cache) changed: this thread's cache goes, others at their next miss. */
+/* Settings that make hits impossible (perturb, no cache) changed: this thread's cache is emptied; other live threads keep
+ * theirs. */
 void cache_settings_changed(void);
 
 /* Calls visit(arg, mem) for every block in any magazine, as last published. */

@@ -71,7 +71,8 @@ static void assign(int id, size_t value, enum conf_source source) {
     store_relaxed(&conf_sources[id], (uint8_t)source);
 }
 
-static void read_value(const char *origin, int id, const char *name, size_t name_length, const char *s, size_t length, enum conf_source source) {
+static void read_value(const char *origin, int id, const char *name, size_t name_length, const char *s, size_t length,
+                       enum conf_source source) {
     char shown_name[64], shown[64];
     memcpy(shown_name, name, min_size(name_length, sizeof shown_name - 1));
     shown_name[min_size(name_length, sizeof shown_name - 1)] = '\0';

@@ -11,19 +11,23 @@
 #define CONF_ROWS(ROW)                                                                                                                     \
     ROW(ARENA_MAX, "arena_max", "MALLOC_ARENA_MAX", -8, 0, 1024, 0, "arenas", "Most arenas; 0 = twice the usable CPUs, at most 64.")       \
     ROW(ARENA_TEST, "arena_test", "MALLOC_ARENA_TEST", -7, 1, 1024, 8, "arenas", "Accepted for glibc's sake; arena_max decides.")          \
-    ROW(TOP_PAD, "top_pad", "MALLOC_TOP_PAD_", -2, 0, SIZE_MAX / 4, KIB(128), "bytes", "Taken beyond need when the heap grows, and left "  \
-                                                                                       "when it is trimmed.")                              \
-    ROW(MMAP_THRESHOLD, "mmap_threshold", "MALLOC_MMAP_THRESHOLD_", -3, 0, SIZE_MAX / 4, KIB(128), "bytes",                                     \
+    ROW(TOP_PAD, "top_pad", "MALLOC_TOP_PAD_", -2, 0, SIZE_MAX / 4, KIB(128), "bytes",                                                     \
+        "Taken beyond need when the heap grows, and left "                                                                                 \
+        "when it is trimmed.")                                                                                                             \
+    ROW(MMAP_THRESHOLD, "mmap_threshold", "MALLOC_MMAP_THRESHOLD_", -3, 0, SIZE_MAX / 4, KIB(128), "bytes",                                \
         "Chunks from this size on that no free chunk fits get their own mapping; slides up unless set.")                                   \
     ROW(TRIM_THRESHOLD, "trim_threshold", "MALLOC_TRIM_THRESHOLD_", -1, 0, SIZE_MAX, KIB(128), "bytes",                                    \
         "Touched free memory at the top beyond this goes back to the system; -1 = never.")                                                 \
     ROW(MMAP_MAX, "mmap_max", "MALLOC_MMAP_MAX_", -4, 0, INT32_MAX, 65536, "blocks", "Most blocks in mappings of their own.")              \
-    ROW(PERTURB, "perturb", "MALLOC_PERTURB_", -6, 0, INT32_MAX, 0, "byte", "Not 0: fill freed blocks with this byte and new ones with "   \
-                                                                            "its complement.")                                             \
+    ROW(PERTURB, "perturb", "MALLOC_PERTURB_", -6, 0, INT32_MAX, 0, "byte",                                                                \
+        "Not 0: fill freed blocks with this byte and new ones with "                                                                       \
+        "its complement.")                                                                                                                 \
     ROW(CHECK, "check", "MALLOC_CHECK_", -5, 0, 7, 0, "flag", "Not 0: verify the size given to sized deallocation.")                       \
-    ROW(MXFAST, "mxfast", NULL, 1, 0, 160, 128, "bytes", "Largest chunk (less 8) that goes to the fast bins where no cache takes it; 0 = none.")           \
-    ROW(TCACHE_MAX, "tcache_max", NULL, CONF_NO_MALLOPT, 0, KIB(128), KIB(128), "bytes", "Largest request that thread caches serve; "      \
-                                                                                         "0 = no caches.")                                 \
+    ROW(MXFAST, "mxfast", NULL, 1, 0, 160, 128, "bytes",                                                                                   \
+        "Largest chunk (less 8) that goes to the fast bins where no cache takes it; 0 = none.")                                            \
+    ROW(TCACHE_MAX, "tcache_max", NULL, CONF_NO_MALLOPT, 0, KIB(128), KIB(128), "bytes",                                                   \
+        "Largest request that thread caches serve; "                                                                                       \
+        "0 = no caches.")                                                                                                                  \
     ROW(TCACHE_COUNT, "tcache_count", NULL, CONF_NO_MALLOPT, 0, 127, 64, "blocks", "Most blocks in one magazine; 0 = no caches.")          \
     ROW(HUGETLB, "hugetlb", NULL, CONF_NO_MALLOPT, 0, 1, 0, "flag", "1: advise huge pages for heaps and large blocks.")                    \
     ROW(STATS, "stats", NULL, CONF_NO_MALLOPT, 0, 1, 0, "flag", "1: write statistics to standard error when the process exits.")

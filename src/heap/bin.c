@@ -22,13 +22,17 @@ static bool is_pseudo(const struct bins *bins, const struct chunk *chunk) {
 }
 
 static COLD _Noreturn void broken(const char *line, const struct chunk *chunk, const char *what, const void *found, const void *expected) {
-    fatal(line, "free chunk at %p: %s is %p, expected %p; something wrote to this memory after it was freed, or past the end of the block before it",
+    fatal(line,
+          "free chunk at %p: %s is %p, expected %p; something wrote to this memory after it was freed, or past the end of the block before "
+          "it",
           (void *)(uintptr_t)chunk, what, (void *)(uintptr_t)found, (void *)(uintptr_t)expected);
 }
 
 /* A link that does not lead to a free chunk at all. */
 static COLD _Noreturn void astray(const char *line, const struct chunk *chunk, const char *what, const void *found) {
-    fatal(line, "free chunk at %p: %s is %p, expected a free chunk of the same bin; something wrote to this memory after it was freed, or past the end of the block before it",
+    fatal(line,
+          "free chunk at %p: %s is %p, expected a free chunk of the same bin; something wrote to this memory after it was freed, or past "
+          "the end of the block before it",
           (void *)(uintptr_t)chunk, what, (void *)(uintptr_t)found);
 }
 
@@ -46,7 +50,7 @@ static void ring_insert(struct bins *bins, struct chunk *chunk, struct chunk *be
     chunk->bk = before;
     before->fd = chunk;
     after->bk = chunk;
-    bins->bytes += chunk_size(chunk);
+    store_relaxed(&bins->bytes, bins->bytes + chunk_size(chunk));
     bins->count++;
 }
 
@@ -58,7 +62,7 @@ static void ring_remove(struct bins *bins, struct chunk *chunk, const char *line
     if (UNLIKELY(bk->fd != chunk)) broken(line, bk, "fd", bk->fd, chunk);
     fd->bk = bk;
     bk->fd = fd;
-    bins->bytes -= chunk_size(chunk);
+    store_relaxed(&bins->bytes, bins->bytes - chunk_size(chunk));
     bins->count--;
 }
 
@@ -248,8 +252,8 @@ void bin_remove(struct bins *bins, struct chunk *chunk, const char *line) {
     struct chunk *next = chunk_at(chunk, size);
     if (UNLIKELY(!bins_range(bins, next) || next->prev_size != size)) {
         fatal("corrupted size vs. prev_size",
-              "free chunk at %p has size %zu, but the chunk after it says %zu; something wrote past the end of a block", (void *)chunk, size,
-              bins_range(bins, next) ? (size_t)next->prev_size : (size_t)0);
+              "free chunk at %p has size %zu, but the chunk after it says %zu; something wrote past the end of a block", (void *)chunk,
+              size, bins_range(bins, next) ? (size_t)next->prev_size : (size_t)0);
     }
     unsigned index = bin_index(size);
     /* Sorted or not? A large chunk in the unsorted bin has no nextsize links and no neighbour in its bin that would have. The ring alone

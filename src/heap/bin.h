@@ -32,8 +32,8 @@ struct bin_link {
 };
 
 struct bins {
-    uint32_t id;                    /* arena id: what a binned seal must say */
-    const void *low, *high;         /* all chunks of the arena lie between */
+    uint32_t id;            /* arena id: what a binned seal must say */
+    const void *low, *high; /* all chunks of the arena lie between */
     uint64_t bitmap[BIN_COUNT / 64];
     size_t bytes;
     size_t count;

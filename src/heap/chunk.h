@@ -56,8 +56,8 @@ struct chunk {
 /* Secrets of the process. All zero until seal_init, when there are no chunks yet. */
 struct seal_secrets {
     uint64_t s1, s2;
-    uint64_t key;  /* stands at mem + 8 of a block that is cached, parked, fast or in an inbox */
-    uint64_t link; /* covers the links of fast lists and inboxes */
+    uint64_t key;    /* stands at mem + 8 of a block that is cached, parked, fast or in an inbox */
+    uint64_t link;   /* covers the links of fast lists and inboxes */
     uint32_t arenas; /* tags below this are chunks in use; beside the secrets because every free reads it */
 };
 extern struct seal_secrets seal;
@@ -103,7 +103,8 @@ static inline size_t head_usable(uint64_t head) { return head_size(head) - (head
 
 /* Chunk size for a request of at most PTRDIFF_MAX bytes. */
 static inline size_t request_size(size_t bytes) {
-    return bytes + CHUNK_OVERHEAD + CHUNK_ALIGN - 1 < CHUNK_MIN ? CHUNK_MIN : align_down(bytes + CHUNK_OVERHEAD + CHUNK_ALIGN - 1, CHUNK_ALIGN);
+    return bytes + CHUNK_OVERHEAD + CHUNK_ALIGN - 1 < CHUNK_MIN ? CHUNK_MIN
+                                                                : align_down(bytes + CHUNK_OVERHEAD + CHUNK_ALIGN - 1, CHUNK_ALIGN);
 }
 
 /* Links of singly linked lists inside free blocks are stored covered; what comes out is checked by the caller before it is followed. */

@@ -89,7 +89,6 @@ static void *record_publish(struct mapped_record *record, uintptr_t start, size_
     return chunk_mem(chunk);
 }
 
-
 void *mapped_alloc(size_t size, size_t align) {
     size_t page = os_page_size(), length;
     if (add_relaxed(&mapped_count, 1) >= conf_get(CONF_MMAP_MAX)) goto refused;
@@ -129,7 +128,9 @@ static struct mapped_record *record_take(void *mem, const char *line) {
     uintptr_t chunk = (uintptr_t)chunk_of(mem), expected = chunk;
     struct mapped_record *record = record_find(chunk);
     if (record == NULL || !cas_acq_rel(&record->chunk, &expected, CLAIMED)) {
-        fatal(line, "pointer %p: its header says that it is a mapped block, but no such block is recorded; it was freed already, or the header was forged",
+        fatal(line,
+              "pointer %p: its header says that it is a mapped block, but no such block is recorded; it was freed already, or the header "
+              "was forged",
               mem);
     }
     return record;

@@ -34,20 +34,22 @@ static const char *check_region(struct arena *arena, const struct marks *marks, 
         if ((tag & TAG_ID) != arena->id || state == TAG_MAPPED || state > TAG_PURGING) {
             return fault("arena %u: chunk %p: bad seal, tag 0x%x", arena->id, (const void *)chunk, tag);
         }
-        if ((head & (FLAG_A | FLAG_M)) != arena->flag_a) return fault("arena %u: chunk %p: flags 0x%lx", arena->id, (const void *)chunk, head & 15);
+        if ((head & (FLAG_A | FLAG_M)) != arena->flag_a)
+            return fault("arena %u: chunk %p: flags 0x%lx", arena->id, (const void *)chunk, head & 15);
         if (size > (size_t)(region->end - (const char *)chunk) || (size < CHUNK_MIN && state != TAG_FENCE && state != TAG_TOP)) {
             return fault("arena %u: chunk %p: size %zu", arena->id, (const void *)chunk, size);
         }
         if (((head & FLAG_P) == 0) != before_free) return fault("arena %u: chunk %p: P bit wrong", arena->id, (const void *)chunk);
         if (before_free && chunk->prev_size != chunk_size(before)) {
-            return fault("arena %u: chunk %p: prev_size %zu, chunk before has %zu", arena->id, (const void *)chunk, (size_t)chunk->prev_size,
-                         chunk_size(before));
+            return fault("arena %u: chunk %p: prev_size %zu, chunk before has %zu", arena->id, (const void *)chunk,
+                         (size_t)chunk->prev_size, chunk_size(before));
         }
         bool is_free = state == TAG_BINNED;
         if (is_free && before_free) return fault("arena %u: chunk %p: free, and so is the one before", arena->id, (const void *)chunk);
         if ((state == TAG_TOP) != (chunk == arena->top)) return fault("arena %u: chunk %p: top or not", arena->id, (const void *)chunk);
         if (state == TAG_TOP && before_free) return fault("arena %u: top %p: the chunk before is free", arena->id, (const void *)chunk);
-        if (state == TAG_TOP && (region != arena->top_region || (const char *)chunk + size != arena->top_end || arena->top_end != region->end)) {
+        if (state == TAG_TOP &&
+            (region != arena->top_region || (const char *)chunk + size != arena->top_end || arena->top_end != region->end)) {
             return fault("arena %u: top %p: wrong end", arena->id, (const void *)chunk);
         }
         enum seemalloc_state marked = marks_find(marks, chunk_mem(chunk), SEEMALLOC_IN_USE);
@@ -68,9 +70,11 @@ static const char *check_region(struct arena *arena, const struct marks *marks, 
         before_free = is_free;
         chunk = chunk_at(chunk, size);
     }
-    if ((const char *)chunk != region->end) return fault("arena %u: region %p: walk ends at %p", arena->id, (void *)region->start, (const void *)chunk);
+    if ((const char *)chunk != region->end)
+        return fault("arena %u: region %p: walk ends at %p", arena->id, (void *)region->start, (const void *)chunk);
     if (before_free) return fault("arena %u: region %p: ends with a free chunk", arena->id, (void *)region->start);
-    if (region->clean < region->start + CHUNK_HEADER) return fault("arena %u: region %p: clean below its first header", arena->id, (void *)region->start);
+    if (region->clean < region->start + CHUNK_HEADER)
+        return fault("arena %u: region %p: clean below its first header", arena->id, (void *)region->start);
     if (region == arena->top_region && region->clean < (char *)chunk_mem(arena->top)) {
         return fault("arena %u: region %p: clean below top", arena->id, (void *)region->start);
     }
@@ -91,7 +95,8 @@ static const char *check_large(struct arena *arena, unsigned index) {
         size_t size = chunk_size(chunk);
         if (head != NULL && size > chunk_size(head)) return fault("arena %u: bin %u: not sorted at %p", arena->id, index, (void *)chunk);
         bool is_head = head == NULL || size < chunk_size(head);
-        if (is_head != (chunk->fd_nextsize != NULL)) return fault("arena %u: bin %u: %p heads its size or not", arena->id, index, (void *)chunk);
+        if (is_head != (chunk->fd_nextsize != NULL))
+            return fault("arena %u: bin %u: %p heads its size or not", arena->id, index, (void *)chunk);
         if (!is_head) continue;
         if (head != NULL && (head->fd_nextsize != chunk || chunk->bk_nextsize != head)) {
             return fault("arena %u: bin %u: nextsize ring broken at %p", arena->id, index, (void *)chunk);

@@ -11,13 +11,11 @@
 #include "os/os.h"
 
 static const char *const call_names[SEEMALLOC_CALL_COUNT] = {
-    "brk grow",    "brk trim",    "mmap block",   "mmap region",   "mmap heap",    "mmap metadata", "munmap block",
+    "brk grow",    "brk trim",      "mmap block",   "mmap region",   "mmap heap",    "mmap metadata", "munmap block",
     "munmap heap", "munmap excess", "mremap block", "mprotect grow", "madvise trim", "madvise purge",
 };
 
-EXPORT const char *seemalloc_call_name(enum seemalloc_call call) {
-    return (unsigned)call < SEEMALLOC_CALL_COUNT ? call_names[call] : "?";
-}
+EXPORT const char *seemalloc_call_name(enum seemalloc_call call) { return (unsigned)call < SEEMALLOC_CALL_COUNT ? call_names[call] : "?"; }
 
 static size_t unmerged(const size_t by_state[SEEMALLOC_STATE_COUNT]) {
     return by_state[SEEMALLOC_FAST] + by_state[SEEMALLOC_CACHED] + by_state[SEEMALLOC_PARKED] + by_state[SEEMALLOC_INBOX];
@@ -98,7 +96,8 @@ static void xml_totals(struct text *text, const struct heap_sum *sum) {
 
 static void xml_system(struct text *text, const struct heap_sum *sum) {
     text_add(text, "<system type=\"current\" size=\"%zu\"/>\n<system type=\"max\" size=\"%zu\"/>\n", sum->system_bytes, sum->system_peak);
-    text_add(text, "<aspace type=\"total\" size=\"%zu\"/>\n<aspace type=\"mprotect\" size=\"%zu\"/>\n", sum->reserved_bytes, sum->system_bytes);
+    text_add(text, "<aspace type=\"total\" size=\"%zu\"/>\n<aspace type=\"mprotect\" size=\"%zu\"/>\n", sum->reserved_bytes,
+             sum->system_bytes);
 }
 
 static bool xml_heap(struct text *text, struct arena *arena, unsigned number) {
@@ -136,7 +135,7 @@ bool stats_xml(struct text *text) {
 
 /* --- for people --------------------------------------------------------------------------------------------------------------------------------- */
 
-static void print(const struct text *text) { prim_write(text->data, text->length); }
+static void print(int fd, const struct text *text) { prim_write(fd, text->data, text->length); }
 
 void stats_print_glibc(void) {
     char buffer[256];
@@ -148,17 +147,18 @@ void stats_print_glibc(void) {
         if ((arena->is_spare && load_relaxed(&arena->system_peak) == 0) || !heap_sum_arena(arena, &sum)) continue;
         struct text text = text_of(buffer, sizeof buffer);
         text_add(&text, "Arena %u:\nsystem bytes     = %10zu\nin use bytes     = %10zu\n", id, sum.system_bytes, in_use(sum.bytes));
-        print(&text);
+        print(PRIM_STDERR, &text);
         system += sum.system_bytes;
         used += in_use(sum.bytes);
     }
     struct text text = text_of(buffer, sizeof buffer);
     text_add(&text, "Total (incl. mmap):\nsystem bytes     = %10zu\nin use bytes     = %10zu\n", system, used);
-    text_add(&text, "max mmap regions = %10zu\nmax mmap bytes   = %10zu\n", load_relaxed(&mapped_count_peak), load_relaxed(&mapped_bytes_peak));
-    print(&text);
+    text_add(&text, "max mmap regions = %10zu\nmax mmap bytes   = %10zu\n", load_relaxed(&mapped_count_peak),
+             load_relaxed(&mapped_bytes_peak));
+    print(PRIM_STDERR, &text);
 }
 
-void stats_print_exit(void) {
+void stats_print_exit(int fd) {
     struct seemalloc_stats stats;
     char buffer[4096], name[64] = "?";
     if (seemalloc_get_stats(&stats) != 0) return;
@@ -170,7 +170,8 @@ void stats_print_exit(void) {
     text_add(&text, "in use, highest      %12zu bytes (usable; as seen on slow paths)\n", stats.in_use_peak);
     text_add(&text, "heap and mapped, highest %8zu bytes\n", stats.heap_peak);
     text_add(&text, "heap now             %12zu bytes in %u arena%s\n", stats.heap_bytes, stats.arenas, stats.arenas == 1 ? "" : "s");
-    text_add(&text, "mapped now           %12zu bytes in %zu block%s\n", stats.mapped_bytes, stats.mapped_count, stats.mapped_count == 1 ? "" : "s");
+    text_add(&text, "mapped now           %12zu bytes in %zu block%s\n", stats.mapped_bytes, stats.mapped_count,
+             stats.mapped_count == 1 ? "" : "s");
     text_add(&text, "own books            %12zu bytes reserved\n", stats.metadata_bytes);
     for (unsigned state = 0; state < SEEMALLOC_STATE_COUNT; state++) {
         if (stats.count[state] == 0 || state == SEEMALLOC_MAPPED) continue;
@@ -184,5 +185,5 @@ void stats_print_exit(void) {
     text_add(&text, "  %-19s%12lu\n", "refused", (unsigned long)stats.failures);
     text_add(&text, "page faults          %12zu minor, %zu major\n", minor, major);
     text_add(&text, "peak RSS             %12zu bytes\n", prim_peak_rss());
-    print(&text);
+    print(fd, &text);
 }

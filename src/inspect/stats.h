@@ -13,8 +13,7 @@ struct stats_mallinfo stats_mallinfo(void);
 /* The XML of malloc_info(0). False if *text was too small; call again with a larger one. */
 bool stats_xml(struct text *text);
 
-/* What malloc_stats and the exit of a process with stats:1 write to standard error. */
-void stats_print_glibc(void);
-void stats_print_exit(void);
+void stats_print_glibc(void);  /* what malloc_stats writes to standard error */
+void stats_print_exit(int fd); /* what a process with stats:1 writes at its exit */
 
 #endif

@@ -9,8 +9,8 @@
 #include "os/os.h"
 
 static const char *const state_names[SEEMALLOC_STATE_COUNT] = {
-    "in use", "cached", "parked",         "inbox",   "fast", "unsorted",  "small",
-    "large",  "last remainder", "purging", "top",     "fencepost", "abandoned", "mapped",
+    "in use", "cached",         "parked",  "inbox", "fast",      "unsorted",  "small",
+    "large",  "last remainder", "purging", "top",   "fencepost", "abandoned", "mapped",
 };
 
 EXPORT const char *seemalloc_state_name(enum seemalloc_state state) {
@@ -130,10 +130,10 @@ static void classify(struct arena *arena, const struct marks *marks, const struc
     case TAG_BINNED: {
         bool unsorted = marks_find(marks, seen->mem, SEEMALLOC_IN_USE) == SEEMALLOC_UNSORTED;
         seen->bin = unsorted ? BIN_UNSORTED : (int)bin_index(seen->size);
-        seen->state = chunk == arena->last_remainder       ? SEEMALLOC_LAST_REMAINDER
-                      : unsorted                           ? SEEMALLOC_UNSORTED
+        seen->state = chunk == arena->last_remainder     ? SEEMALLOC_LAST_REMAINDER
+                      : unsorted                         ? SEEMALLOC_UNSORTED
                       : seen->bin < (int)BIN_FIRST_LARGE ? SEEMALLOC_SMALL
-                                                           : SEEMALLOC_LARGE;
+                                                         : SEEMALLOC_LARGE;
         return;
     }
     default: break;
@@ -239,7 +239,8 @@ static int add_chunk(const struct seemalloc_chunk *chunk, void *arg) {
     struct heap_sum *sum = arg;
     sum->bytes[chunk->state] += chunk->size;
     sum->count[chunk->state]++;
-    if (chunk->state == SEEMALLOC_CACHED || chunk->state == SEEMALLOC_PARKED || chunk->state == SEEMALLOC_INBOX || chunk->state == SEEMALLOC_FAST) {
+    if (chunk->state == SEEMALLOC_CACHED || chunk->state == SEEMALLOC_PARKED || chunk->state == SEEMALLOC_INBOX ||
+        chunk->state == SEEMALLOC_FAST) {
         add_to_bin(&sum->fast[bin_index(chunk->size)], chunk->size);
     } else if (chunk->bin > 0) {
         add_to_bin(&sum->bin[chunk->bin], chunk->size);

@@ -5,7 +5,7 @@
 #include "os/prim.h"
 
 #define SPINS 100
-#define NAP 1000000u /* ns: a sleeper looks around from time to time, whatever happens */
+#define NAP 1000000u          /* ns: a sleeper looks around from time to time, whatever happens */
 #define FORK_PATIENCE 500000u /* ns: most forks are over by then; who waits longer may be what fork waits for */
 
 /* The thread control block: one a thread, and no thread-local word of our own for it. */
@@ -27,9 +27,7 @@ const void *lock_self(void) {
 static uint64_t own_word(void) { return (uintptr_t)lock_self(); }
 
 /* The futex is the half that holds the state bits. Another owner whose half is equal by chance costs a sleeper one nap. */
-static uint32_t *futex_of(struct lock *lock) {
-    return (uint32_t *)&lock->word + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 1 : 0);
-}
+static uint32_t *futex_of(struct lock *lock) { return (uint32_t *)&lock->word + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 1 : 0); }
 
 static uint32_t forks_running;
 
@@ -53,7 +51,8 @@ unsigned lock_held_count(void) { return held; }
 
 static void rank_enter(const struct lock *lock) {
     if (held != 0 && held_ranks[held - 1] >= lock->rank) {
-        fatal("seemalloc: internal error", "lock of rank %u taken while one of rank %u is held; ranks must rise", lock->rank, held_ranks[held - 1]);
+        fatal("seemalloc: internal error", "lock of rank %u taken while one of rank %u is held; ranks must rise", lock->rank,
+              held_ranks[held - 1]);
     }
     held_ranks[held++] = lock->rank;
 }

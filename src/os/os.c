@@ -41,13 +41,9 @@ void *os_map(void *hint, size_t size, bool usable, enum seemalloc_call reason) {
 
 bool os_unmap(void *start, size_t size, enum seemalloc_call reason) { return noted(prim_unmap(start, size), reason, start, size); }
 
-bool os_make_usable(void *start, size_t size) {
-    return noted(prim_make_usable(start, size), SEEMALLOC_CALL_MPROTECT_GROW, start, size);
-}
+bool os_make_usable(void *start, size_t size) { return noted(prim_make_usable(start, size), SEEMALLOC_CALL_MPROTECT_GROW, start, size); }
 
-bool os_make_unusable(void *start, size_t size) {
-    return noted(prim_make_unusable(start, size), SEEMALLOC_CALL_MADVISE_TRIM, start, size);
-}
+bool os_make_unusable(void *start, size_t size) { return noted(prim_make_unusable(start, size), SEEMALLOC_CALL_MADVISE_TRIM, start, size); }
 
 bool os_discard(void *start, size_t size, enum seemalloc_call reason) { return noted(prim_discard(start, size), reason, start, size); }
 

@@ -41,16 +41,19 @@ bool prim_environment(char ***environment);
 bool prim_thread_exit_hook(void (*exit)(void *value));
 void prim_thread_exit_arm(void *value);
 
-uint64_t prim_clock(void);                     /* monotonic nanoseconds */
-uint64_t prim_random(void);                    /* unpredictable to an attacker where the kernel can provide it */
-bool prim_is_main_thread(void);                /* the thread whose id is the process id */
+uint64_t prim_clock(void);      /* monotonic nanoseconds */
+uint64_t prim_random(void);     /* unpredictable to an attacker where the kernel can provide it */
+bool prim_is_main_thread(void); /* the thread whose id is the process id */
 unsigned prim_process_id(void);
-unsigned prim_cpus(void);                      /* CPUs that this process may run on by affinity; at least 1 */
-size_t prim_address_space_limit(void);         /* soft RLIMIT_AS in bytes; SIZE_MAX if unlimited */
-size_t prim_minor_faults(size_t *major);       /* of this process so far */
-size_t prim_peak_rss(void);                    /* bytes */
+unsigned prim_cpus(void);                                       /* CPUs that this process may run on by affinity; at least 1 */
+size_t prim_address_space_limit(void);                          /* soft RLIMIT_AS in bytes; SIZE_MAX if unlimited */
+size_t prim_minor_faults(size_t *major);                        /* of this process so far */
+size_t prim_peak_rss(void);                                     /* bytes */
 long prim_read_file(const char *path, char *data, size_t size); /* bytes read from the start of a small file, or -1 */
-void prim_write(const char *data, size_t size); /* to standard error; gives up on errors */
+#define PRIM_STDERR 2
+void prim_write(int fd, const char *data, size_t size); /* gives up on errors */
+int prim_keep_stderr(
+    void); /* another descriptor for standard error, closed at exec, that survives the program's closing of 2; 2 if refused */
 _Noreturn void prim_abort(void);
 
 #endif

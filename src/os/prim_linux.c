@@ -73,14 +73,27 @@ void *prim_sbrk(intptr_t delta) {
     return old;
 }
 
+#ifdef __SANITIZE_THREAD__
+/* ThreadSanitizer forgets what it knows of an address when it sees it unmapped: it must see it. */
+static long map_call(long number, long a, long b, long c, long d) {
+    int saved = errno;
+    long result = number == SYS_mmap ? (long)mmap((void *)a, (size_t)b, (int)c, (int)d, -1, 0) : munmap((void *)a, (size_t)b);
+    if (result == -1) result = -errno;
+    errno = saved;
+    return result;
+}
+#else
+static long map_call(long number, long a, long b, long c, long d) { return raw(number, a, b, c, d, -1, 0); }
+#endif
+
 void *prim_map(void *hint, size_t size, bool usable) {
     int protection = usable ? PROT_READ | PROT_WRITE : PROT_NONE;
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | (usable ? 0 : MAP_NORESERVE);
-    long at = raw(SYS_mmap, (long)hint, (long)size, protection, flags, -1, 0);
+    long at = map_call(SYS_mmap, (long)hint, (long)size, protection, flags);
     return failed(at) ? NULL : (void *)at;
 }
 
-bool prim_unmap(void *start, size_t size) { return !failed(raw(SYS_munmap, (long)start, (long)size, 0, 0, 0, 0)); }
+bool prim_unmap(void *start, size_t size) { return !failed(map_call(SYS_munmap, (long)start, (long)size, 0, 0)); }
 
 bool prim_make_usable(void *start, size_t size) {
     return !failed(raw(SYS_mprotect, (long)start, (long)size, PROT_READ | PROT_WRITE, 0, 0, 0));
@@ -187,9 +200,14 @@ long prim_read_file(const char *path, char *data, size_t size) {
     return (long)length;
 }
 
-void prim_write(const char *data, size_t size) {
+int prim_keep_stderr(void) {
+    long fd = raw(SYS_fcntl, STDERR_FILENO, F_DUPFD_CLOEXEC, 200, 0, 0, 0); /* out of the way of programs that count their descriptors */
+    return failed(fd) ? STDERR_FILENO : (int)fd;
+}
+
+void prim_write(int fd, const char *data, size_t size) {
     while (size != 0) {
-        long n = raw(SYS_write, STDERR_FILENO, (long)data, (long)size, 0, 0, 0);
+        long n = raw(SYS_write, fd, (long)data, (long)size, 0, 0, 0);
         if (n == -EINTR) continue;
         if (failed(n) || n == 0) return;
         data += n;

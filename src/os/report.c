@@ -12,7 +12,7 @@ void fatal(const char *line, const char *format, ...) {
     text_add_va(&text, format, args);
     va_end(args);
     text_add(&text, "\n");
-    prim_write(text.data, text.length);
+    prim_write(PRIM_STDERR, text.data, text.length);
     prim_abort();
 }
 
@@ -25,5 +25,5 @@ void complain(const char *format, ...) {
     text_add_va(&text, format, args);
     va_end(args);
     text_add(&text, "\n");
-    prim_write(text.data, text.length);
+    prim_write(PRIM_STDERR, text.data, text.length);
 }

@@ -528,7 +528,10 @@ long prim_read_file(const char *path, char *data, size_t size) {
     return -1;
 }
 
-void prim_write(const char *data, size_t size) {
+int prim_keep_stderr(void) { return PRIM_STDERR; }
+
+void prim_write(int fd, const char *data, size_t size) {
+    (void)fd; /* one place for all that is written */
     int saved = errno;
     pthread_mutex_lock(&mutex);
     for (size_t i = 0; i < size; i++) {
