@@ -308,7 +308,7 @@ enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, un
         n = status == ARENA_OK;
         if (n != 0 && want > 1) n += from_top(arena, size, want - 1, mem + 1, NULL);
     }
-    *count = n;
+    store_relaxed(count, n);
     if (status != ARENA_REFUSED) lock_leave(&arena->lock);
     return status;
 }

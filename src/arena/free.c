@@ -364,7 +364,7 @@ void arena_free(struct arena *arena, void **mem, unsigned n, bool fast, unsigned
         arena_send(arena, mem, n, left);
         return;
     }
-    *left -= n;
+    store_relaxed(left, *left - n);
     for (unsigned i = 0; i < n; i++) {
         struct chunk *chunk = arena_check_block(arena, mem[i], "free(): invalid pointer");
         size_t size = chunk_size(chunk);
@@ -390,7 +390,7 @@ void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsi
             for (unsigned i = 0; i < n; i++) batch->mem[i] = mem[i];
             batch->count = n;
             store_relaxed(&arena->parked_bytes, arena->parked_bytes + bytes);
-            *left -= n;
+            store_relaxed(left, *left - n);
             n = 0;
             break;
         }
@@ -418,7 +418,7 @@ static void drain_for_owner(struct arena *arena) {
 }
 
 void arena_send(struct arena *arena, void **mem, unsigned n, unsigned *left) {
-    *left -= n; /* a fork right here loses them; the other order would show them twice */
+    store_relaxed(left, *left - n); /* a fork right here loses them; the other order would show them twice */
     if (n == 0 || load_relaxed(&arena->lock.word) == LOCK_ABANDONED) return; /* lost with its arena when the process was forked */
     size_t bytes = 0;
     for (unsigned i = 0; i < n; i++) {

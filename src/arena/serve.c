@@ -55,7 +55,7 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
 }
 
 void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem, unsigned *count) {
-    *count = 0;
+    store_relaxed(count, 0);
     enum arena_status status = arena_take(arena, slot, size, want, 0, mem, count);
     uint32_t looked = 0;
     for (struct arena *lender; status == ARENA_FULL && (lender = next_lender(arena, &looked)) != NULL;) {
@@ -65,5 +65,5 @@ void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned
     if (status == ARENA_OK) return;
     bool zeroed;
     mem[0] = arena_serve(arena, size, CHUNK_ALIGN, &zeroed);
-    *count = mem[0] != NULL;
+    store_relaxed(count, mem[0] != NULL);
 }

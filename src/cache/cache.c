@@ -54,14 +54,14 @@ void cache_init(void) {
 
 /* --- a thread's cache -------------------------------------------------------------------------------------------------------------------------- */
 
-static unsigned count_max(unsigned class) {
-    size_t count = CLASS_BYTES / class_size(class);
+static unsigned count_max(unsigned size_class) {
+    size_t count = CLASS_BYTES / class_size(size_class);
     count = count < CLASS_COUNT_MIN ? CLASS_COUNT_MIN : min_size(count, MAGAZINE_MAX);
     return (unsigned)min_size(count, conf_get(CONF_TCACHE_COUNT));
 }
 
-static unsigned count_first(unsigned class) {
-    size_t count = min_size(max_size(KIB(1) / class_size(class), 1), 4);
+static unsigned count_first(unsigned size_class) {
+    size_t count = min_size(max_size(KIB(1) / class_size(size_class), 1), 4);
     return (unsigned)min_size(count, conf_get(CONF_TCACHE_COUNT));
 }
 
@@ -78,11 +78,11 @@ static void magazines_init(struct cache *cache) {
     cache->classes = wanted ? class_above(request_size(conf_get(CONF_TCACHE_MAX))) + 1 : 0;
     cache->reserved = 0;
     set_budget(cache);
-    for (unsigned class = 0; class < CLASS_COUNT; class ++) {
-        struct magazine *magazine = &cache->magazine[class];
-        magazine->bottom = magazine->limit = cache->slots[class]; /* the first miss opens it */
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
+        struct magazine *magazine = &cache->magazine[size_class];
+        magazine->bottom = magazine->limit = cache->slots[size_class]; /* the first miss opens it */
         store_relaxed(&magazine->top, magazine->bottom);
-        cache->missed[class] = 0;
+        cache->missed[size_class] = 0;
     }
 }
 
@@ -132,7 +132,7 @@ static struct arena *arena_mine(const struct cache *cache) { return cache != NUL
 /* --- blocks leave a magazine --------------------------------------------------------------------------------------------------------------- */
 
 /* The blocks in transit, all of one class and in no magazine any more, go home. */
-static void send_home(struct cache *cache, unsigned class) {
+static void send_home(struct cache *cache, unsigned size_class) {
     while (cache->in_transit != 0) {
         unsigned total = cache->in_transit, rest = total;
         struct chunk *last = chunk_of(cache->transit[total - 1]);
@@ -145,12 +145,12 @@ static void send_home(struct cache *cache, unsigned class) {
         for (unsigned i = total; i-- > 0;) {
             void *mem = cache->transit[i];
             if (chunk_tag(chunk_of(mem)) != id) continue;
-            cache->transit[i] = cache->transit[--rest];
-            cache->transit[rest] = mem;
+            store_relaxed(&cache->transit[i], cache->transit[--rest]);
+            store_relaxed(&cache->transit[rest], mem);
         }
         struct arena *arena = arena_of_id(id);
         if (arena == cache->arena) {
-            arena_park(arena, class, cache->transit + rest, total - rest, &cache->in_transit);
+            arena_park(arena, size_class, cache->transit + rest, total - rest, &cache->in_transit);
         } else {
             arena_send(arena, cache->transit + rest, total - rest, &cache->in_transit);
         }
@@ -158,8 +158,8 @@ static void send_home(struct cache *cache, unsigned class) {
 }
 
 /* The older n blocks of a magazine leave it; it is shrunk first, so that no pointer is in two places. */
-static void flush_older(struct cache *cache, unsigned class, unsigned n) {
-    struct magazine *magazine = &cache->magazine[class];
+static void flush_older(struct cache *cache, unsigned size_class, unsigned n) {
+    struct magazine *magazine = &cache->magazine[size_class];
     unsigned count = (unsigned)(magazine->top - magazine->bottom);
     n = n < count ? n : count;
     store_relaxed(&cache->torn, 1);
@@ -168,48 +168,48 @@ static void flush_older(struct cache *cache, unsigned class, unsigned n) {
     store_relaxed(&magazine->top, magazine->top - n);
     store_relaxed(&cache->in_transit, n);
     store_relaxed(&cache->torn, 0);
-    send_home(cache, class);
+    send_home(cache, size_class);
 }
 
 static void flush_all(struct cache *cache) {
-    for (unsigned class = 2; class < CLASS_COUNT; class ++) {
-        if (cache->magazine[class].top != cache->magazine[class].bottom) flush_older(cache, class, MAGAZINE_MAX);
+    for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
+        if (cache->magazine[size_class].top != cache->magazine[size_class].bottom) flush_older(cache, size_class, MAGAZINE_MAX);
     }
 }
 
 /* --- limits ------------------------------------------------------------------------------------------------------------------------------------ */
 
-static unsigned limit_of(const struct cache *cache, unsigned class) {
-    return (unsigned)(cache->magazine[class].limit - cache->magazine[class].bottom);
+static unsigned limit_of(const struct cache *cache, unsigned size_class) {
+    return (unsigned)(cache->magazine[size_class].limit - cache->magazine[size_class].bottom);
 }
 
-static void set_limit(struct cache *cache, unsigned class, unsigned count) {
-    cache->reserved += class_size(class) * ((size_t)count - limit_of(cache, class));
-    cache->magazine[class].limit = cache->magazine[class].bottom + count;
+static void set_limit(struct cache *cache, unsigned size_class, unsigned count) {
+    cache->reserved += class_size(size_class) * ((size_t)count - limit_of(cache, size_class));
+    cache->magazine[size_class].limit = cache->magazine[size_class].bottom + count;
 }
 
 /* After a miss: opens a magazine, or doubles it while the sum of all allows. */
-static void widen(struct cache *cache, unsigned class) {
-    unsigned now = limit_of(cache, class), most = count_max(class), first = count_first(class);
+static void widen(struct cache *cache, unsigned size_class) {
+    unsigned now = limit_of(cache, size_class), most = count_max(size_class), first = count_first(size_class);
     unsigned wanted = now == 0 ? first : min_unsigned(2 * now, most);
-    bool modest = now == 0 && class <= CLASS_EXACT;
-    if (wanted <= now || (!modest && cache->reserved + class_size(class) * (wanted - now) > cache->budget)) return;
-    set_limit(cache, class, wanted);
+    bool modest = now == 0 && size_class <= CLASS_EXACT;
+    if (wanted <= now || (!modest && cache->reserved + class_size(size_class) * (wanted - now) > cache->budget)) return;
+    set_limit(cache, size_class, wanted);
 }
 
 /* Classes without a miss for a while are halved, medium ones down to nothing; their surplus goes home. All are, when the budget shrank. */
 static void decay(struct cache *cache) {
     cache->misses = 0;
     set_budget(cache);
-    for (unsigned class = 2; class < CLASS_COUNT; class ++) {
-        unsigned now = limit_of(cache, class), least = class <= CLASS_EXACT ? count_first(class) : 0;
-        if ((!cache->missed[class] || cache->reserved > cache->budget) && now > least) {
+    for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
+        unsigned now = limit_of(cache, size_class), least = size_class <= CLASS_EXACT ? count_first(size_class) : 0;
+        if ((!cache->missed[size_class] || cache->reserved > cache->budget) && now > least) {
             unsigned half = now / 2 > least ? now / 2 : least;
-            unsigned count = (unsigned)(cache->magazine[class].top - cache->magazine[class].bottom);
-            if (count > half) flush_older(cache, class, count - half);
-            set_limit(cache, class, half);
+            unsigned count = (unsigned)(cache->magazine[size_class].top - cache->magazine[size_class].bottom);
+            if (count > half) flush_older(cache, size_class, count - half);
+            set_limit(cache, size_class, half);
         }
-        cache->missed[class] = 0;
+        cache->missed[size_class] = 0;
     }
 }
 
@@ -222,8 +222,8 @@ static void note_growth(void) {
     cache_note_peak();
 }
 
-static void missed(struct cache *cache, unsigned class) {
-    cache->missed[class] = 1;
+static void missed(struct cache *cache, unsigned size_class) {
+    cache->missed[size_class] = 1;
     bool crowded = load_relaxed(&live_caches) > cache->peers + cache->peers / 4;
     if (++cache->misses >= CACHE_DECAY || UNLIKELY(crowded)) decay(cache);
     note_growth();
@@ -245,22 +245,26 @@ static bool class_serves(const struct cache *cache, size_t size) {
            class_size(class_above(size)) < conf_get(CONF_MMAP_THRESHOLD);
 }
 
-static void *refill(struct cache *cache, unsigned class) {
-    widen(cache, class);
-    unsigned want = limit_of(cache, class) / 2 + 1;
-    arena_serve_batch(arena_less_busy(cache->arena), class, class_size(class), want, cache->transit, &cache->in_transit);
+static void *refill(struct cache *cache, unsigned size_class) {
+    widen(cache, size_class);
+    unsigned want = limit_of(cache, size_class) / 2 + 1;
+    arena_serve_batch(arena_less_busy(cache->arena), size_class, class_size(size_class), want, cache->transit, &cache->in_transit);
     if (cache->in_transit == 0) return NULL;
-    struct magazine *magazine = &cache->magazine[class];
+    struct magazine *magazine = &cache->magazine[size_class];
     /* In reverse, so that they are handed out in address order. A signal handler may have filled the magazine meanwhile. */
-    while (cache->in_transit > 1 && magazine->top != magazine->limit) {
-        store_relaxed(magazine->top, cache->transit[--cache->in_transit]);
+    unsigned left = cache->in_transit;
+    while (left > 1 && magazine->top != magazine->limit) {
+        void *next = cache->transit[--left];
+        store_relaxed(&cache->in_transit, left);
         __atomic_signal_fence(__ATOMIC_RELEASE);
+        store_relaxed(magazine->top, next);
         store_relaxed(&magazine->top, magazine->top + 1);
     }
     void *mem = cache->transit[0];
-    cache->transit[0] = cache->transit[--cache->in_transit];
-    if (cache->in_transit != 0) send_home(cache, class);
-    missed(cache, class);
+    store_relaxed(&cache->transit[0], cache->transit[--left]);
+    store_relaxed(&cache->in_transit, left);
+    if (cache->in_transit != 0) send_home(cache, size_class);
+    missed(cache, size_class);
     key_clear(mem);
     return mem;
 }
@@ -297,12 +301,12 @@ void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
 
 /* --- free missed ------------------------------------------------------------------------------------------------------------------------------ */
 
-static bool magazines_hold(unsigned class, const void *mem) {
+static bool magazines_hold(unsigned size_class, const void *mem) {
     for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
         if (load_relaxed(&cache->state) == CACHE_FREE) continue;
-        struct magazine *magazine = &cache->magazine[class];
+        struct magazine *magazine = &cache->magazine[size_class];
         void **top = load_relaxed(&magazine->top);
-        for (void **slot = cache->slots[class]; slot < top; slot++) {
+        for (void **slot = cache->slots[size_class]; slot < top; slot++) {
             if (load_relaxed(slot) == mem) return true;
         }
     }
@@ -370,15 +374,15 @@ void cache_free(void *mem) {
     if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) memset(mem, (int)conf_get(CONF_PERTURB), head_usable(head));
     if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
     struct cache *cache = cache_mine();
-    unsigned class = size <= CLASS_SIZE_MAX ? class_below(size) : CLASS_COUNT;
-    if (cache != NULL && class < cache->classes && slow_enter(cache)) {
-        struct magazine *magazine = &cache->magazine[class];
+    unsigned size_class = size <= CLASS_SIZE_MAX ? class_below(size) : CLASS_COUNT;
+    if (cache != NULL && size_class < cache->classes && slow_enter(cache)) {
+        struct magazine *magazine = &cache->magazine[size_class];
         if (magazine->top == magazine->limit) {
-            widen(cache, class);
-            if (magazine->top == magazine->limit) flush_older(cache, class, (limit_of(cache, class) + 1) / 2);
-            missed(cache, class);
+            widen(cache, size_class);
+            if (magazine->top == magazine->limit) flush_older(cache, size_class, (limit_of(cache, size_class) + 1) / 2);
+            missed(cache, size_class);
         }
-        bool cached = cache_push(class, mem);
+        bool cached = cache_push(size_class, mem);
         slow_leave(cache);
         if (cached) return;
     }
@@ -432,9 +436,9 @@ void cache_settings_changed(void) {
 void cache_walk(void (*visit)(void *arg, void *mem), void *arg) {
     for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
         if (load_acquire(&cache->state) == CACHE_FREE) continue;
-        for (unsigned class = 2; class < CLASS_COUNT; class ++) {
-            void **top = load_relaxed(&cache->magazine[class].top);
-            for (void **slot = cache->slots[class]; slot < top; slot++) visit(arg, load_relaxed(slot));
+        for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
+            void **top = load_relaxed(&cache->magazine[size_class].top);
+            for (void **slot = cache->slots[size_class]; slot < top; slot++) visit(arg, load_relaxed(slot));
         }
         for (unsigned i = 0; i < load_relaxed(&cache->in_transit); i++) visit(arg, load_relaxed(&cache->transit[i]));
     }
@@ -455,8 +459,8 @@ void cache_note_peak(void) {
     }
     for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
         if (load_relaxed(&cache->state) == CACHE_FREE) continue;
-        for (unsigned class = 2; class < CLASS_COUNT; class ++) {
-            unused += class_size(class) * (size_t)(load_relaxed(&cache->magazine[class].top) - cache->slots[class]);
+        for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
+            unused += class_size(size_class) * (size_t)(load_relaxed(&cache->magazine[size_class].top) - cache->slots[size_class]);
         }
     }
     atomic_max(&system_peak, used);

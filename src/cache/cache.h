@@ -53,8 +53,8 @@ extern __thread struct cache *cache_self __attribute__((tls_model("initial-exec"
 extern struct cache cache_none, cache_dead;
 
 /* A hit, or NULL. */
-static ALWAYS_INLINE void *cache_pop(unsigned class) {
-    struct magazine *magazine = &cache_self->magazine[class];
+static ALWAYS_INLINE void *cache_pop(unsigned size_class) {
+    struct magazine *magazine = &cache_self->magazine[size_class];
     void **top = magazine->top;
     if (UNLIKELY(top == magazine->bottom)) return NULL;
     void *mem = load_relaxed(--top);
@@ -64,8 +64,8 @@ static ALWAYS_INLINE void *cache_pop(unsigned class) {
 }
 
 /* A hit, or false. The block is in use, checked, and its key does not match. */
-static ALWAYS_INLINE bool cache_push(unsigned class, void *mem) {
-    struct magazine *magazine = &cache_self->magazine[class];
+static ALWAYS_INLINE bool cache_push(unsigned size_class, void *mem) {
+    struct magazine *magazine = &cache_self->magazine[size_class];
     void **top = magazine->top;
     if (UNLIKELY(top == magazine->limit)) return false;
     key_set(mem);

@@ -14,9 +14,9 @@
 #define CLASS_COUNT 122u /* the last one holds a request of 128 KiB */
 #define CLASS_SIZE_MAX ((8 + (CLASS_COUNT - 1 - 64) % 8) << (7 + (CLASS_COUNT - 1 - 64) / 8))
 
-static inline size_t class_size(unsigned class) {
-    unsigned k = class - CLASS_EXACT;
-    return class <= CLASS_EXACT ? (size_t) class * 16 : (size_t)(8 + k % 8) << (7 + k / 8);
+static inline size_t class_size(unsigned size_class) {
+    unsigned k = size_class - CLASS_EXACT;
+    return size_class <= CLASS_EXACT ? (size_t)size_class * 16 : (size_t)(8 + k % 8) << (7 + k / 8);
 }
 
 /* The class for a request whose chunk has `size` bytes; size at most CLASS_SIZE_MAX. */

@@ -82,7 +82,7 @@ static ALWAYS_INLINE uint32_t head_tag(uint64_t head, const struct chunk *chunk)
     return (uint32_t)((head ^ seal_mix(head, chunk)) >> 48);
 }
 static inline uint32_t chunk_tag(const struct chunk *chunk) { return head_tag(chunk_head(chunk), chunk); }
-static inline bool tag_in_use(uint32_t tag) { return tag < seal.arenas; }
+static inline bool tag_in_use(uint32_t tag) { return tag < load_relaxed(&seal.arenas); }
 
 static inline void chunk_set(struct chunk *chunk, size_t size, uint32_t flags, uint32_t tag) {
     uint64_t low = size | flags;
