@@ -137,7 +137,7 @@ static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **me
     uint32_t p = head & FLAG_P;
     for (unsigned i = 0; i < n; i++, p = FLAG_P) {
         set_in_use(arena, chunk, size, p);
-        mem[i] = chunk_mem(chunk);
+        store_relaxed(&mem[i], chunk_mem(chunk));
         chunk = chunk_at(chunk, size);
     }
     arena_set_top(arena, chunk, arena->top_end);
@@ -248,7 +248,7 @@ static unsigned unpark(struct arena *arena, unsigned slot, unsigned want, void *
         if (n == 0) continue;
         size_t bytes = 0;
         for (unsigned i = 0; i < n; i++) {
-            mem[i] = batch->mem[--batch->count];
+            store_relaxed(&mem[i], batch->mem[--batch->count]);
             bytes += chunk_size(chunk_of(mem[i]));
         }
         store_relaxed(&arena->parked_bytes, arena->parked_bytes - bytes);
@@ -266,13 +266,13 @@ static unsigned carve(struct arena *arena, void *block, size_t size, unsigned n,
     unsigned made = 0;
     while (made + 1 < n && whole >= 2 * size) {
         set_in_use(arena, chunk, size, p);
-        mem[made++] = chunk_mem(chunk);
+        store_relaxed(&mem[made++], chunk_mem(chunk));
         chunk = chunk_at(chunk, size);
         whole -= size;
         p = FLAG_P;
     }
     set_in_use(arena, chunk, whole, p);
-    mem[made++] = chunk_mem(chunk);
+    store_relaxed(&mem[made++], chunk_mem(chunk));
     cut_tail(arena, chunk, size);
     return made;
 }
@@ -281,12 +281,12 @@ static unsigned carve(struct arena *arena, void *block, size_t size, unsigned n,
 static unsigned take_from_bins(struct arena *arena, size_t size, unsigned want, void **mem) {
     unsigned n = 0;
     void *block;
-    while (n < want && (block = from_fast(arena, size)) != NULL) mem[n++] = block;
-    while (n < want && (block = from_small(arena, size)) != NULL) mem[n++] = block;
+    while (n < want && (block = from_fast(arena, size)) != NULL) store_relaxed(&mem[n++], block);
+    while (n < want && (block = from_small(arena, size)) != NULL) store_relaxed(&mem[n++], block);
     if (n != 0) return n;
     block = from_unsorted(arena, size);
     if (block != NULL) {
-        mem[0] = block;
+        store_relaxed(&mem[0], block);
         return 1;
     }
     /* One piece for the whole batch keeps neighbours in time neighbours in memory; else the best fit for one. */

@@ -135,6 +135,7 @@ void arena_fork_parent(void) {
 }
 
 void arena_fork_child(void) {
+    region_fork_child();
     uint32_t total = load_acquire(&seal.arenas);
     /* A thread may have been between the two steps of `create`; then its arena is lost. */
     while (total < ARENA_LIMIT && load_relaxed(&arena_table[total]) != NULL) total++;

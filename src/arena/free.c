@@ -206,7 +206,6 @@ bool arena_grow(struct arena *arena, size_t size) {
     return true;
 }
 
-/* Gives back what lies touched at the top beyond `threshold`, but for `pad` bytes. */
 /* After the top's region went back: the free end of the newest region that is left becomes top again. */
 static void reopen_top(struct arena *arena) {
     struct region *region = arena->regions;

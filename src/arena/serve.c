@@ -64,6 +64,7 @@ void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned
     if (status == ARENA_FULL) status = arena_take(arena, slot, size, want, MEANS_GROW, mem, count);
     if (status == ARENA_OK) return;
     bool zeroed;
-    mem[0] = arena_serve(arena, size, CHUNK_ALIGN, &zeroed);
-    store_relaxed(count, mem[0] != NULL);
+    void *one = arena_serve(arena, size, CHUNK_ALIGN, &zeroed);
+    store_relaxed(&mem[0], one);
+    store_relaxed(count, one != NULL);
 }

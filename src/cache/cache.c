@@ -256,6 +256,7 @@ static void *refill(struct cache *cache, unsigned size_class) {
     while (left > 1 && magazine->top != magazine->limit) {
         void *next = cache->transit[--left];
         store_relaxed(&cache->in_transit, left);
+        key_set(next); /* also fresh ones: a stale pointer to one of them is a double free as well */
         __atomic_signal_fence(__ATOMIC_RELEASE);
         store_relaxed(magazine->top, next);
         store_relaxed(&magazine->top, magazine->top + 1);

@@ -16,7 +16,7 @@ static struct lock pool_lock = {.rank = RANK_META};
 
 static struct region *description_new(void) {
     struct region *region = NULL;
-    if (!lock_enter(&pool_lock)) return NULL; /* only a signal handler or an abandoned pool: the caller does without growing */
+    if (!lock_enter(&pool_lock)) return NULL; /* only in a signal handler, or while a fork runs: the caller does without growing */
     if (free_regions == NULL && first_used == sizeof first_regions / sizeof first_regions[0]) {
         struct region *more = os_map_guarded(POOL_MAP);
         for (size_t i = 0; more != NULL && i < POOL_MAP / sizeof *more; i++) {
@@ -39,6 +39,10 @@ static void description_free(struct region *region) {
     region->next = free_regions;
     free_regions = region;
     lock_leave(&pool_lock);
+}
+
+void region_fork_child(void) {
+    if (lock_settle_in_child(&pool_lock)) store_relaxed(&pool_lock.word, LOCK_FREE);
 }
 
 static struct region *open_region(char *start, char *end, char *limit, enum seemalloc_region_kind kind) {
