@@ -31,10 +31,13 @@ static inline unsigned load_random(unsigned *state) {
     return *state >> 8;
 }
 
-/* Mostly small, some medium, a few with a mapping of their own. */
+/* Mostly small, some medium, a few with a mapping of their own (LOAD_LARGE 0: none; filling them takes time, in which a fork loses them). */
+#ifndef LOAD_LARGE
+#define LOAD_LARGE 1
+#endif
 static inline size_t load_size(unsigned *state) {
     unsigned r = load_random(state);
-    if (r % 512 == 0) return 140000 + r % 50000;
+    if (LOAD_LARGE && r % 512 == 0) return 140000 + r % 50000;
     if (r % 16 == 0) return r % 12000;
     return r % 500;
 }
@@ -75,7 +78,7 @@ static void *load_run(void *arg) {
             load_hook();
         }
         atomic_fetch_add(&load_operations, 64);
-        nanosleep(&(struct timespec){.tv_nsec = 30000}, NULL); /* leaves the forking thread its share of few processors */
+        nanosleep(&(struct timespec){.tv_nsec = 150000}, NULL); /* leaves the forking thread its share of few processors */
     }
     return NULL;
 }

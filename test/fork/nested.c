@@ -4,6 +4,7 @@
  * threads had in their caches and in other arenas has to be found again: heap and books of the last generations may not be larger than those of the
  * first, but for the few blocks that were in a thread's hands at the moment of a fork.
  * SPDX-License-Identifier: MIT */
+#define LOAD_LARGE 0
 #include "load.h"
 
 enum { DEPTH = 50, THREADS = 4, WARM = 10, OPERATIONS = 1500 };
