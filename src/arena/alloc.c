@@ -186,14 +186,16 @@ static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool
 static enum arena_status alloc_locked(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
     bool lost_lock = false;
     *zeroed = false;
-    *mem = find_free(arena, size, zeroed);
-    if (*mem == NULL) *mem = merge_and_find(arena, size, zeroed, &lost_lock);
+    void *found = find_free(arena, size, zeroed);
+    if (found == NULL) found = merge_and_find(arena, size, zeroed, &lost_lock);
     if (lost_lock) return ARENA_REFUSED;
-    if (*mem != NULL) return ARENA_OK;
-    if ((means & MEANS_MAP) && size >= conf_get(CONF_MMAP_THRESHOLD) && conf_get(CONF_MMAP_MAX) != 0) return ARENA_MAP;
-    if (!(means & MEANS_GROW) || !arena_grow(arena, size)) return ARENA_FULL;
-    from_top(arena, size, 1, mem, zeroed);
-    return *mem != NULL ? ARENA_OK : ARENA_FULL;
+    if (found == NULL) {
+        if ((means & MEANS_MAP) && size >= conf_get(CONF_MMAP_THRESHOLD) && conf_get(CONF_MMAP_MAX) != 0) return ARENA_MAP;
+        if (!(means & MEANS_GROW) || !arena_grow(arena, size)) return ARENA_FULL;
+        from_top(arena, size, 1, &found, zeroed);
+    }
+    store_relaxed(mem, found);
+    return found != NULL ? ARENA_OK : ARENA_FULL;
 }
 
 enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {

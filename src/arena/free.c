@@ -18,8 +18,8 @@
 #define FAST_CONSOLIDATE KIB(64) /* a free that makes a chunk this big merges the fast bins as well, as ptmalloc's does */
 #define PARK_SHARE 16            /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
 #define PARK_BYTES KIB(256)
-#define INBOX_SHARE 16
-#define INBOX_BYTES KIB(256)
+#define INBOX_SHARE 32
+#define INBOX_BYTES KIB(128)
 
 void arena_set_top(struct arena *arena, struct chunk *top, char *end) {
     store_relaxed(&arena->top, top);
@@ -400,11 +400,13 @@ void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsi
 
 /* --- the inbox --------------------------------------------------------------------------------------------------------------------------------- */
 
-/* Whoever finds the inbox too full, or its owner gone, empties it if the lock is free. */
+/* Whoever finds the inbox too full, or its owner gone, empties it if the lock is free; far too full, also if it has to wait: when a thread
+ * that holds the lock is not running, all the others' frees would pile up here meanwhile, and their arenas grow instead. */
 static void drain_for_owner(struct arena *arena) {
     bool deserted = load_relaxed(&arena->threads) == 0 && arena != &arena_main;
     size_t room = deserted ? 0 : max_size(INBOX_BYTES, load_relaxed(&arena->system_bytes) / INBOX_SHARE);
-    while (load_relaxed(&arena->inbox_bytes) > room && lock_try(&arena->lock)) {
+    for (size_t bytes; (bytes = load_relaxed(&arena->inbox_bytes)) > room;) {
+        if (!(bytes > 2 * room + INBOX_BYTES ? lock_enter(&arena->lock) : lock_try(&arena->lock))) return;
         unsigned n = merge_inbox(arena, ARENA_STEP);
         if (deserted) {
             arena_trim_top(arena, 0, 0);
@@ -412,7 +414,7 @@ static void drain_for_owner(struct arena *arena) {
             trim_by_threshold(arena);
         }
         lock_leave(&arena->lock);
-        if (n == 0) break;
+        if (n == 0) return;
     }
 }
 
