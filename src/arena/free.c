@@ -18,8 +18,8 @@
 #define FAST_CONSOLIDATE KIB(64) /* a free that makes a chunk this big merges the fast bins as well, as ptmalloc's does */
 #define PARK_SHARE 16            /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
 #define PARK_BYTES KIB(256)
-#define INBOX_SHARE 32
-#define INBOX_BYTES KIB(128)
+#define INBOX_SHARE 64
+#define INBOX_BYTES KIB(64)
 
 void arena_set_top(struct arena *arena, struct chunk *top, char *end) {
     store_relaxed(&arena->top, top);
