@@ -102,12 +102,12 @@ static void *from_unsorted(struct arena *arena, size_t size) {
     return NULL;
 }
 
-/* Steps 5 and 6. */
-static void *from_larger(struct arena *arena, size_t size) {
+/* Steps 5 and 6: the smallest chunk that holds `size`, taken out whole. */
+static struct chunk *best_fit(struct arena *arena, size_t size) {
     unsigned index = bin_index(size);
     if (index >= BIN_FIRST_LARGE) {
         struct chunk *chunk = bin_best_fit(&arena->bins, index, size);
-        if (chunk != NULL) return cut(arena, arena_take_out(arena, chunk), size);
+        if (chunk != NULL) return arena_take_out(arena, chunk);
         index++;
     }
     index = index < BIN_COUNT ? bin_next_used(&arena->bins, index) : 0;
@@ -116,7 +116,12 @@ static void *from_larger(struct arena *arena, size_t size) {
     if (UNLIKELY(chunk == NULL || !bins_owns(&arena->bins, chunk) || chunk_size(chunk) < size)) {
         fatal("malloc(): corrupted bin", "bin %u leads to %p, which is not a free chunk of at least %zu bytes", index, (void *)chunk, size);
     }
-    return cut(arena, arena_take_out(arena, chunk), size);
+    return arena_take_out(arena, chunk);
+}
+
+static void *from_larger(struct arena *arena, size_t size) {
+    struct chunk *chunk = best_fit(arena, size);
+    return chunk != NULL ? cut(arena, chunk, size) : NULL;
 }
 
 static size_t top_size(const struct arena *arena) { return arena->top != NULL ? (size_t)(arena->top_end - (char *)arena->top) : 0; }
@@ -259,42 +264,32 @@ static unsigned unpark(struct arena *arena, unsigned slot, unsigned want, void *
     return 0;
 }
 
-/* Cuts an in-use block of the arena's into as many of `size` as it holds, at most n; what is left comes with the last. */
-static unsigned carve(struct arena *arena, void *block, size_t size, unsigned n, void **mem) {
-    struct chunk *chunk = chunk_of(block);
+/* Cuts a free chunk that is in no list into as many blocks of `size` as it holds, at most n. The rest is cut like any other. */
+static unsigned carve(struct arena *arena, struct chunk *chunk, size_t size, unsigned n, void **mem) {
     uint64_t head = chunk_head(chunk);
     size_t whole = head_size(head);
     uint32_t p = head & FLAG_P;
     unsigned made = 0;
-    while (made + 1 < n && whole >= 2 * size) {
+    for (; made + 1 < n && whole >= 2 * size; made++, p = FLAG_P) {
         set_in_use(arena, chunk, size, p);
-        store_relaxed(&mem[made++], chunk_mem(chunk));
+        store_relaxed(&mem[made], chunk_mem(chunk));
         chunk = chunk_at(chunk, size);
         whole -= size;
-        p = FLAG_P;
     }
-    set_in_use(arena, chunk, whole, p);
-    store_relaxed(&mem[made++], chunk_mem(chunk));
-    cut_tail(arena, chunk, size);
-    return made;
+    if (made != 0) set_free(arena, chunk, whole);
+    store_relaxed(&mem[made], cut(arena, chunk, size));
+    return made + 1;
 }
 
-/* From bins alone: exact small chunks first, then pieces of what fits best. */
+/* From bins alone: exact small chunks first, then what fits best, hole by hole: small blocks must not break the holes that larger ones need. */
 static unsigned take_from_bins(struct arena *arena, size_t size, unsigned want, void **mem) {
     unsigned n = 0;
     void *block;
     while (n < want && (block = from_fast(arena, size)) != NULL) store_relaxed(&mem[n++], block);
     while (n < want && (block = from_small(arena, size)) != NULL) store_relaxed(&mem[n++], block);
-    if (n != 0) return n;
-    block = from_unsorted(arena, size);
-    if (block != NULL) {
-        store_relaxed(&mem[0], block);
-        return 1;
-    }
-    /* One piece for the whole batch keeps neighbours in time neighbours in memory; else the best fit for one. */
-    block = want > 1 && size * want <= KIB(4) ? from_larger(arena, size * want) : NULL;
-    if (block == NULL) block = from_larger(arena, size);
-    return block != NULL ? carve(arena, block, size, want, mem) : 0;
+    if (n == 0 && (block = from_unsorted(arena, size)) != NULL) store_relaxed(&mem[n++], block);
+    for (struct chunk *chunk; n < want && (chunk = best_fit(arena, size)) != NULL;) n += carve(arena, chunk, size, want - n, mem + n);
+    return n;
 }
 
 enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, unsigned means, void **mem, unsigned *count) {

@@ -96,7 +96,7 @@ struct arena *arena_attach(bool main_thread) {
 }
 
 void arena_detach(struct arena *arena) {
-    if (__atomic_fetch_sub(&arena->threads, 1, __ATOMIC_ACQ_REL) == 1 && arena != &arena_main) arena_trim(arena, 0, false);
+    if (__atomic_fetch_sub(&arena->threads, 1, __ATOMIC_ACQ_REL) == 1 && arena != &arena_main) arena_settle(arena);
 }
 
 unsigned arena_total(void) {

@@ -40,6 +40,8 @@ struct arena {
     struct region *regions; /* newest first */
     struct chunk *last_remainder;
     size_t system_bytes, system_peak;
+    size_t regret; /* bytes at the top that experience says are needed again */
+    bool trimmed;  /* the last change of size was a trim */
 
     void *fast[FAST_BINS]; /* blocks, linked by covered links */
     size_t fast_bytes;
@@ -120,6 +122,9 @@ void arena_send(struct arena *arena, void **mem, unsigned n, unsigned *left);
 /* Merges fast, inbox and parked blocks, then gives back what lies free at the top beyond `pad` bytes, and (purge) whole pages in free chunks
  * elsewhere. True if anything went back to the system. */
 bool arena_trim(struct arena *arena, size_t pad, bool purge);
+
+/* An arena that has lost its last thread: merges everything and trims. */
+void arena_settle(struct arena *arena);
 
 /* Where a block that carries the key is: NULL if in no list of this arena. Looks at the lists of the block's size, slot < 0: at all parked. */
 const char *arena_holds(struct arena *arena, const void *mem);

@@ -16,7 +16,10 @@
 #include "os/report.h"
 
 #define FAST_CONSOLIDATE KIB(64) /* a free that makes a chunk this big merges the fast bins as well, as ptmalloc's does */
-#define PARK_SHARE 16            /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
+#define REGRET_LEAST KIB(128)
+#define REGRET_MOST MIB(4)
+#define PARK_LARGEST KIB(1)
+#define PARK_SHARE 16 /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
 #define PARK_BYTES KIB(256)
 #define INBOX_SHARE 64
 #define INBOX_BYTES KIB(64)
@@ -190,6 +193,10 @@ bool arena_grow(struct arena *arena, size_t size) {
     struct region *region =
         arena == &arena_main ? region_grow_main(old, need, fresh, pad, &extended) : region_grow_heap(old, need, fresh, pad, &extended);
     if (region == NULL) return false;
+    if (arena->trimmed) {
+        arena->trimmed = false;
+        arena->regret = min_size(max_size(2 * arena->regret, REGRET_LEAST), REGRET_MOST);
+    }
     if (extended) {
         set_system_bytes(arena, arena->system_bytes + ((size_t)region->end - old_end));
     } else {
@@ -251,9 +258,14 @@ void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
     arena_set_top(arena, arena->top, new_end);
 }
 
+/* Giving back what is needed again at once costs a system call and faults each time: every growth that follows a trim lets the arena keep
+ * twice as much, unless the user has set the thresholds. An arena without threads keeps nothing else. */
 static void trim_by_threshold(struct arena *arena) {
     bool deserted = arena != &arena_main && load_relaxed(&arena->threads) == 0;
-    arena_trim_top(arena, deserted ? 0 : conf_get(CONF_TRIM_THRESHOLD), deserted ? 0 : conf_get(CONF_TOP_PAD));
+    size_t threshold = deserted ? 0 : conf_get(CONF_TRIM_THRESHOLD), before = arena->system_bytes;
+    if (conf_slides()) threshold = max_size(threshold, arena->regret);
+    arena_trim_top(arena, threshold, deserted ? 0 : conf_get(CONF_TOP_PAD));
+    if (arena->system_bytes < before) arena->trimmed = true;
 }
 
 /* --- backlogs -------------------------------------------------------------------------------------------------------------------------------- */
@@ -383,6 +395,7 @@ void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsi
     for (unsigned i = 0; i < n; i++) bytes += chunk_size(chunk_of(mem[i]));
     if (lock_enter(&arena->lock)) {
         size_t room = max_size(PARK_BYTES, arena->system_bytes / PARK_SHARE);
+        if (bytes > n * PARK_LARGEST) room = 0; /* few and large: better merged */
         for (unsigned depth = 0; depth < PARK_DEPTH && arena->parked_bytes + bytes <= room; depth++) {
             struct parked_batch *batch = &arena->parked[slot][depth];
             if (batch->count != 0) continue;
@@ -395,7 +408,7 @@ void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsi
         }
         lock_leave(&arena->lock);
     }
-    if (n != 0) arena_free(arena, mem, n, false, left);
+    if (n != 0) arena_free(arena, mem, n, true, left);
 }
 
 /* --- the inbox --------------------------------------------------------------------------------------------------------------------------------- */
@@ -408,11 +421,7 @@ static void drain_for_owner(struct arena *arena) {
     for (size_t bytes; (bytes = load_relaxed(&arena->inbox_bytes)) > room;) {
         if (!(bytes > 2 * room + INBOX_BYTES ? lock_enter(&arena->lock) : lock_try(&arena->lock))) return;
         unsigned n = merge_inbox(arena, ARENA_STEP);
-        if (deserted) {
-            arena_trim_top(arena, 0, 0);
-        } else {
-            trim_by_threshold(arena);
-        }
+        trim_by_threshold(arena);
         lock_leave(&arena->lock);
         if (n == 0) return;
     }
@@ -452,13 +461,25 @@ static bool purge_bin(struct arena *arena, unsigned index) {
     return any;
 }
 
-bool arena_trim(struct arena *arena, size_t pad, bool purge) {
-    bool more = true, any = false;
-    while (more) {
-        if (!lock_enter(&arena->lock)) return any;
+/* Everything that is free but unmerged, with the lock let go between the steps. False if it could not be had. */
+static bool merge_all(struct arena *arena) {
+    for (bool more = true; more;) {
+        if (!lock_enter(&arena->lock)) return false;
         more = arena_merge_backlog(arena, BACKLOG_ALL) != 0;
         lock_leave(&arena->lock);
     }
+    return true;
+}
+
+void arena_settle(struct arena *arena) {
+    if (!merge_all(arena) || !lock_enter(&arena->lock)) return;
+    trim_by_threshold(arena);
+    lock_leave(&arena->lock);
+}
+
+bool arena_trim(struct arena *arena, size_t pad, bool purge) {
+    bool any = false;
+    if (!merge_all(arena)) return false;
     /* One bin under the lock at a time; bins below a page hold no whole page. */
     for (unsigned index = bin_index(os_page_size()); purge && index <= BIN_LAST + 1; index++) {
         unsigned at = index <= BIN_LAST ? index : BIN_UNSORTED;

@@ -25,6 +25,7 @@ static inline size_t align_down(size_t n, size_t to) { return n & ~(to - 1); }
 static inline bool is_power_of_two(size_t n) { return n != 0 && (n & (n - 1)) == 0; }
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 static inline unsigned min_unsigned(unsigned a, unsigned b) { return a < b ? a : b; }
+static inline unsigned max_unsigned(unsigned a, unsigned b) { return a > b ? a : b; }
 static inline size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
 /* Index of the highest set bit; n must not be 0. */

@@ -10,6 +10,9 @@
 
 #define CLASS_BYTES KIB(256) /* of a magazine of medium blocks */
 #define CLASS_COUNT_MIN 4
+#define FIRST_BYTES KIB(4) /* classes up to this size are opened by their first miss */
+#define SHARE_SMALL 8      /* blocks held for one that may lie idle */
+#define SHARE_MEDIUM 32
 
 struct cache cache_none, cache_dead;
 __thread struct cache *cache_self __attribute__((tls_model("initial-exec"))) = &cache_none;
@@ -61,6 +64,7 @@ static unsigned count_max(unsigned size_class) {
 }
 
 static unsigned count_first(unsigned size_class) {
+    if (class_size(size_class) > FIRST_BYTES) return 0; /* only where the program holds several */
     size_t count = min_size(max_size(KIB(1) / class_size(size_class), 1), 4);
     return (unsigned)min_size(count, conf_get(CONF_TCACHE_COUNT));
 }
@@ -83,6 +87,7 @@ static void magazines_init(struct cache *cache) {
         magazine->bottom = magazine->limit = cache->slots[size_class]; /* the first miss opens it */
         store_relaxed(&magazine->top, magazine->bottom);
         cache->missed[size_class] = 0;
+        cache->net[size_class] = 0;
     }
 }
 
@@ -162,6 +167,7 @@ static void flush_older(struct cache *cache, unsigned size_class, unsigned n) {
     struct magazine *magazine = &cache->magazine[size_class];
     unsigned count = (unsigned)(magazine->top - magazine->bottom);
     n = n < count ? n : count;
+    cache->net[size_class] -= (int32_t)n;
     store_relaxed(&cache->torn, 1);
     for (unsigned i = 0; i < n; i++) store_relaxed(&cache->transit[i], load_relaxed(&magazine->bottom[i]));
     for (unsigned i = n; i < count; i++) store_relaxed(&magazine->bottom[i - n], load_relaxed(&magazine->bottom[i]));
@@ -188,13 +194,25 @@ static void set_limit(struct cache *cache, unsigned size_class, unsigned count) 
     cache->magazine[size_class].limit = cache->magazine[size_class].bottom + count;
 }
 
-/* After a miss: opens a magazine, or doubles it while the sum of all allows. */
+/* How far a magazine may grow: what the thread took less what it gave, in blocks (a thread that only frees counts likewise), by a share. */
+static unsigned limit_most(const struct cache *cache, unsigned size_class) {
+    unsigned held = (unsigned)(cache->net[size_class] < 0 ? -cache->net[size_class] : cache->net[size_class]);
+    unsigned share = held / (size_class <= CLASS_EXACT ? SHARE_SMALL : SHARE_MEDIUM), first = count_first(size_class);
+    return min_unsigned(share > first ? share : first, count_max(size_class));
+}
+
+/* After a miss: opens a magazine, or doubles it while all limits allow. */
 static void widen(struct cache *cache, unsigned size_class) {
-    unsigned now = limit_of(cache, size_class), most = count_max(size_class), first = count_first(size_class);
-    unsigned wanted = now == 0 ? first : min_unsigned(2 * now, most);
+    unsigned now = limit_of(cache, size_class), most = limit_most(cache, size_class);
+    unsigned wanted = min_unsigned(now == 0 ? max_unsigned(count_first(size_class), 1) : 2 * now, most);
     bool modest = now == 0 && size_class <= CLASS_EXACT;
     if (wanted <= now || (!modest && cache->reserved + class_size(size_class) * (wanted - now) > cache->budget)) return;
     set_limit(cache, size_class, wanted);
+}
+
+/* n blocks of a chunk size came from an arena, or (n < 0) went back. */
+static void count_net(struct cache *cache, size_t size, int n) {
+    if (cache != NULL && size <= CLASS_SIZE_MAX) cache->net[class_below(size)] += n;
 }
 
 /* Classes without a miss for a while are halved, medium ones down to nothing; their surplus goes home. All are, when the budget shrank. */
@@ -247,9 +265,11 @@ static bool class_serves(const struct cache *cache, size_t size) {
 
 static void *refill(struct cache *cache, unsigned size_class) {
     widen(cache, size_class);
+    if (limit_of(cache, size_class) == 0) return NULL;
     unsigned want = limit_of(cache, size_class) / 2 + 1;
     arena_serve_batch(arena_less_busy(cache->arena), size_class, class_size(size_class), want, cache->transit, &cache->in_transit);
     if (cache->in_transit == 0) return NULL;
+    cache->net[size_class] += (int32_t)cache->in_transit;
     struct magazine *magazine = &cache->magazine[size_class];
     /* In reverse, so that they are handed out in address order. A signal handler may have filled the magazine meanwhile. */
     unsigned left = cache->in_transit;
@@ -296,6 +316,7 @@ void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
         mem = arena_serve(arena, size, align, zeroed);
     }
     note_growth();
+    if (mem != NULL) count_net(cache, chunk_size(chunk_of(mem)), 1);
     if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) *zeroed = false;
     return perturbed(mem);
 }
@@ -387,6 +408,7 @@ void cache_free(void *mem) {
         slow_leave(cache);
         if (cached) return;
     }
+    count_net(cache, size, -1);
     unsigned one = 1;
     if (arena == arena_mine(cache) || load_relaxed(&arena->lock.word) == LOCK_FREE) {
         arena_free(arena, &mem, 1, true, &one);

@@ -10,8 +10,9 @@
  * the first call misses; after the thread's exit it is `cache_dead`, likewise.
  *
  * A live cache belongs to its thread. Others only read: top (relaxed; may be stale) and the slots below it. Caches are mapped once and
- * pooled. `limit` starts low, doubles on misses (slow start) up to a count and a sum of bytes, and is halved in classes that saw no miss
- * for a while, so an idle cache keeps little. SPDX-License-Identifier: MIT */
+ * pooled. `limit` starts low, doubles on misses (slow start) up to a share of what the program holds of the class, a count and a sum of
+ * bytes, and is halved in classes that saw no miss for a while, so an idle cache keeps little. The share matters: idle blocks lie between
+ * live ones and break the holes that others need. SPDX-License-Identifier: MIT */
 #ifndef CACHE_CACHE_H
 #define CACHE_CACHE_H
 
@@ -45,6 +46,7 @@ struct cache {
     size_t reserved;             /* sum of limit counts · class size */
     size_t budget;               /* what it may grow to; looked at anew at every decay, */
     size_t peers;                /* and when many more caches are live than these */
+    int32_t net[CLASS_COUNT];    /* blocks that came from arenas less those that went back: about what the program holds of the class */
     uint8_t missed[CLASS_COUNT]; /* saw a miss since the last decay */
     void *slots[CLASS_COUNT][MAGAZINE_MAX];
 };

@@ -434,7 +434,7 @@ const struct abuse_case abuse_cases[] = {
     {"flushed to a bin", flushed_to_bin, 0, {PREV}},
     {"parked, neighbours reused", flushed_and_reused_neighbours, 0, {TCACHE}},
     {"freed first of many", freed_first_of_many, 0, {TCACHE, PREV}},
-    {"all fellows freed", all_fellows_freed, 0, {TCACHE, PREV, TOP, POINTER, SIZE}},
+    {"all fellows freed", all_fellows_freed, 0, {TCACHE, FASTTOP, PREV, TOP, POINTER, SIZE}},
     {"second in another thread", second_in_other_thread, 0, {TCACHE}},
     {"second in another thread, one arena", second_in_other_thread, ABUSE_ARENAS, {TCACHE}},
     {"first in a living thread", first_in_living_thread, 0, {TCACHE}},
