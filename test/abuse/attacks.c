@@ -441,7 +441,8 @@ static void freed_block_tells_no_address(void) {
     }
     for (int i = 0; i < 20; i++) give(p[i]);
     for (int i = 0; i < 20; i++) {
-        if (state_of(p[i]) != SEEMALLOC_CACHED && state_of(p[i]) != SEEMALLOC_PARKED) continue;
+        struct seemalloc_chunk chunk; /* some went to the bins and merged */
+        if (!find_chunk(p[i], &chunk) || (chunk.state != SEEMALLOC_CACHED && chunk.state != SEEMALLOC_PARKED)) continue;
         for (int word = 0; word < 25; word++) {
             uintptr_t a = ((volatile uintptr_t *)p[i])[word];
             if (a >> 20 == (uintptr_t)p[0] >> 20 || a >> 20 == (uintptr_t)malloc >> 20) attack_won("a cached block holds an address");

@@ -421,7 +421,7 @@ static void mapped_with_pins(void) {
 const struct abuse_case abuse_cases[] = {
     {"at once", at_once, 0, {TCACHE}},
     {"at once, malloc(0)", at_once_smallest, 0, {TCACHE}},
-    {"at once, medium size", at_once_medium, 0, {TCACHE}},
+    {"at once, medium size", at_once_medium, 0, {TCACHE, TOP, PREV}},
     {"at once, calloc", at_once_calloc, 0, {TCACHE}},
     {"at once, memalign", at_once_aligned, 0, {TCACHE}},
     {"other frees between", others_between, 0, {TCACHE}},

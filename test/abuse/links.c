@@ -402,14 +402,13 @@ static void cached_overwritten(void) {
     for (int i = 0; i < 8; i++) p[i] = take(100);
     for (int i = 0; i < 8; i++) {
         give(p[i]);
+        if (state_of(p[i]) != SEEMALLOC_CACHED) continue;
         ((void **)p[i])[0] = &target[2];
         ((void **)p[i])[1] = &target[2];
     }
     for (int i = 0; i < 8; i++) q[i] = take(100);
     for (int i = 0; i < 8; i++) {
-        bool known = false;
-        for (int j = 0; j < 8; j++) known = known || q[i] == p[j];
-        if (!known) attack_won("malloc returned something else than the cached blocks");
+        if ((uintptr_t)q[i] >= (uintptr_t)target && (uintptr_t)q[i] < (uintptr_t)(target + 64)) attack_won("malloc returned the target");
         for (int j = 0; j < i; j++)
             if (q[i] == q[j]) attack_won("malloc returned a block twice");
     }
