@@ -11,8 +11,8 @@
 #define CLASS_BYTES KIB(256) /* of a magazine of medium blocks */
 #define CLASS_COUNT_MIN 4
 #define FIRST_BYTES KIB(4) /* classes up to this size are opened by their first miss */
-#define SHARE_SMALL 8      /* blocks held for one that may lie idle */
-#define SHARE_MEDIUM 32
+#define SHARE_SMALL 1      /* blocks held for each that may lie idle */
+#define SHARE_MEDIUM 8
 
 struct cache cache_none, cache_dead;
 __thread struct cache *cache_self __attribute__((tls_model("initial-exec"))) = &cache_none;
