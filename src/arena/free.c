@@ -263,7 +263,7 @@ void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
 static void trim_by_threshold(struct arena *arena) {
     bool deserted = arena != &arena_main && load_relaxed(&arena->threads) == 0;
     size_t threshold = deserted ? 0 : conf_get(CONF_TRIM_THRESHOLD), before = arena->system_bytes;
-    if (conf_slides()) threshold = max_size(threshold, arena->regret);
+    if (conf_slides()) threshold = max_size(threshold, deserted ? min_size(arena->regret, REGRET_LEAST) : arena->regret);
     arena_trim_top(arena, threshold, deserted ? 0 : conf_get(CONF_TOP_PAD));
     if (arena->system_bytes < before) arena->trimmed = true;
 }

@@ -5,6 +5,8 @@
  * SPDX-License-Identifier: MIT */
 #include "work.h"
 
+#define MAIN_CACHE (1 << 20) /* the main thread frees what tasks leave: its cache may fill up to its bound, once */
+
 enum { AT_ONCE = 64 };
 
 static pthread_barrier_t together; /* the first tasks live at once, so that none later needs more */
@@ -47,10 +49,11 @@ int main(int argc, char **argv) {
            warm.arenas, end.arenas, warm.threads, end.threads);
     work_check(atomic_load(&live_bytes) == 0, "%zu bytes were not freed", atomic_load(&live_bytes));
 #ifndef __SANITIZE_ADDRESS__ /* its own memory grows with every thread */
-    work_check(resident <= warm_resident + warm_resident / 5 + (1 << 20), "resident memory grew with the number of tasks");
+    work_check(resident <= warm_resident + warm_resident / 5 + (2 << 20), "resident memory grew with the number of tasks");
 #endif
     if (!ours) return 0;
-    work_check(end.heap_bytes <= warm.heap_bytes + warm.heap_bytes / 5 + (512 << 10), "the heap grew with the number of tasks");
+    work_check(end.heap_bytes <= warm.heap_bytes + warm.heap_bytes / 5 + (512 << 10) + MAIN_CACHE,
+               "the heap grew with the number of tasks");
     work_check(end.metadata_bytes <= warm.metadata_bytes + warm.metadata_bytes / 5 + (64 << 10), "our books grew with the number of tasks");
     work_check(end.threads == 1, "%u caches count as live, one thread is", end.threads);
     return 0;
