@@ -81,7 +81,7 @@ static void *from_unsorted(struct arena *arena, size_t size) {
     struct chunk *bin = bin_chunk(&arena->bins, BIN_UNSORTED);
     for (unsigned step = 0; step < ARENA_STEP && !bin_is_empty(&arena->bins, BIN_UNSORTED); step++) {
         struct chunk *chunk = bin->bk;
-        if (UNLIKELY(!bins_owns(&arena->bins, chunk))) {
+        if (UNLIKELY(chunk == NULL || !bins_owns(&arena->bins, chunk))) {
             fatal("malloc(): unsorted double linked list corrupted",
                   "the unsorted bin leads to %p, which is not a free chunk of arena %u; something wrote to freed memory", (void *)chunk,
                   arena->id);

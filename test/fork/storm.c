@@ -7,6 +7,7 @@
  * from the system must not grow from fork to fork, nor what the parent holds.
  * On the system's malloc no handler forks: glibc's own fork would deadlock there.
  * SPDX-License-Identifier: MIT */
+#include <stdbool.h>
 #include <fcntl.h>
 #include <sys/time.h>
 
@@ -194,6 +195,8 @@ static void *open_run(void *arg) {
     return NULL;
 }
 
+#define SETTLED 5000 /* forks after which heaps have reached their size */
+
 static int compare(const void *a, const void *b) {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
     return (x > y) - (x < y);
@@ -216,6 +219,7 @@ static uint32_t median(size_t field, int from, int to) {
 /* Medians of each fifth of the forks, because a single child may meet a moment when more is live. The memory must not follow the number of forks: the
  * last fifth is held against the largest of the first three. Sizes are mixed, so the heap's fragmentation has its ups and downs. */
 static void judge_growth(const char *what, size_t field, uint32_t slack) {
+    bool warm = wanted >= SETTLED; /* a short storm ends while the parent's own heap still grows to its size */
     uint32_t fifth[5], early = 0;
     printf("%s, KiB, in each fifth of the forks:", what);
     for (int i = 0; i < 5; i++) {
@@ -225,7 +229,7 @@ static void judge_growth(const char *what, size_t field, uint32_t slack) {
     }
     printf("\n");
     watch_check(early && fifth[4], "%s was not measured", what);
-    watch_check(fifth[4] <= early + early / 4 + slack, "%s grew from %u to %u KiB", what, early, fifth[4]);
+    watch_check(!warm || fifth[4] <= early + early / 4 + slack, "%s grew from %u to %u KiB", what, early, fifth[4]);
 }
 
 static int body(int argc, char **argv) {
@@ -310,6 +314,7 @@ static int body(int argc, char **argv) {
     if (ours) {
         watch_check(counts[HANDLER_END] > 0 && counts[HANDLER_RETURN] > 0, "no handler forked");
         judge_growth("what a child can't free", offsetof(struct sample, child_lost), 128);
+        watch_check(median(offsetof(struct sample, child_lost), 0, wanted) < 256, "a child can't free more than 256 KiB");
         judge_growth("a child's heap", offsetof(struct sample, child_heap), 1024);
         judge_growth("the parent's heap", offsetof(struct sample, parent_heap), 1024);
     }
