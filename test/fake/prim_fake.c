@@ -501,9 +501,20 @@ bool prim_is_main_thread(void) {
 }
 
 unsigned prim_process_id(void) { return (unsigned)getpid(); }
-unsigned prim_cpus(void) { return fake.cpus; }
 
-size_t prim_address_space_limit(void) { return fake.told ? fake.told_limit : fake.space_limit; }
+unsigned prim_cpus(void) {
+    pthread_mutex_lock(&mutex);
+    unsigned cpus = fake.cpus;
+    pthread_mutex_unlock(&mutex);
+    return cpus;
+}
+
+size_t prim_address_space_limit(void) {
+    pthread_mutex_lock(&mutex);
+    size_t limit = fake.told ? fake.told_limit : fake.space_limit;
+    pthread_mutex_unlock(&mutex);
+    return limit;
+}
 
 size_t prim_minor_faults(size_t *major) {
     struct rusage usage = {0};
@@ -607,8 +618,10 @@ SETTER(fake_set_remap, enum fake_remap, remap)
 SETTER(fake_set_cpus, unsigned, cpus)
 
 void fake_tell_space_limit(size_t bytes) {
+    pthread_mutex_lock(&mutex);
     fake.told = true;
     fake.told_limit = bytes;
+    pthread_mutex_unlock(&mutex);
 }
 
 void fake_set_brk_start(size_t offset) {

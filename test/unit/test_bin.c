@@ -175,7 +175,7 @@ static void steps(const char *order) {
         rank[i] = rank[k];
         rank[k] = swap;
     }
-    size_t worst = 0, total = 0;
+    size_t worst = 0;
     for (uint32_t i = 0; i < MANY; i++) {
         /* Header at 80 · rank, foot 16 · rank further than that: all apart, although the chunks as such overlap. */
         struct chunk *chunk = make(80 * (size_t)rank[i], smallest + 16 * (size_t)rank[i]);
@@ -183,7 +183,6 @@ static void steps(const char *order) {
         bin_insert_sorted(&bins, chunk);
         size_t taken = bin_steps - before;
         worst = taken > worst ? taken : worst;
-        total += taken;
     }
     CHECK_EQ(bins.count, MANY);
     CHECK_EQ(bin_next_used(&bins, 2), 126);
