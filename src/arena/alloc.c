@@ -249,7 +249,7 @@ enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t a
 /* --- batches ---------------------------------------------------------------------------------------------------------------------------------------- */
 
 static unsigned unpark(struct arena *arena, unsigned slot, unsigned want, void **mem) {
-    for (unsigned depth = PARK_DEPTH; depth-- > 0;) {
+    for (unsigned depth = slot < PARK_SLOTS ? PARK_DEPTH : 0; depth-- > 0;) {
         struct parked_batch *batch = &arena->parked[slot][depth];
         unsigned n = batch->count < want ? batch->count : want;
         if (n == 0) continue;

@@ -18,7 +18,7 @@
 #define ARENA_STEP 64    /* chunks of a backlog that one critical section handles */
 #define ARENA_LIMIT 1024 /* ids are below this */
 #define FAST_BINS 9      /* chunk sizes 32 to 160 */
-#define PARK_SLOTS 128   /* kinds of batches that can be parked; what a slot means is the cache's matter */
+#define PARK_SLOTS 65    /* kinds of batches that can be parked; what a slot means is the cache's matter */
 #define PARK_DEPTH 2     /* batches a slot */
 #define PARK_MAX 64      /* blocks a batch */
 
@@ -113,7 +113,7 @@ bool arena_resize(struct arena *arena, void *mem, size_t size);
 /* n blocks of this arena, merged into the bins, at most ARENA_STEP; `fast`: into a fast bin where the size allows. */
 void arena_free(struct arena *arena, void **mem, unsigned n, bool fast, unsigned *left);
 
-/* n blocks of this arena for slot `slot`: kept together if there is room, else merged. n <= PARK_MAX. */
+/* n blocks of this arena for slot `slot`: kept together if there is such a slot and room in it, else merged. n <= PARK_MAX. */
 void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsigned *left);
 
 /* n blocks of this arena, from a thread of another: into the inbox. Never waits. */

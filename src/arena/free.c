@@ -18,7 +18,6 @@
 #define FAST_CONSOLIDATE KIB(64) /* a free that makes a chunk this big merges the fast bins as well, as ptmalloc's does */
 #define REGRET_LEAST KIB(128)
 #define REGRET_MOST MIB(4)
-#define PARK_LARGEST KIB(1)
 #define PARK_SHARE 16 /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
 #define PARK_BYTES KIB(256)
 #define INBOX_SHARE 64
@@ -392,10 +391,9 @@ void arena_free(struct arena *arena, void **mem, unsigned n, bool fast, unsigned
 
 void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsigned *left) {
     size_t bytes = 0;
-    for (unsigned i = 0; i < n; i++) bytes += chunk_size(chunk_of(mem[i]));
-    if (lock_enter(&arena->lock)) {
+    for (unsigned i = 0; i < n && slot < PARK_SLOTS; i++) bytes += chunk_size(chunk_of(mem[i]));
+    if (slot < PARK_SLOTS && lock_enter(&arena->lock)) {
         size_t room = max_size(PARK_BYTES, arena->system_bytes / PARK_SHARE);
-        if (bytes > n * PARK_LARGEST) room = 0; /* few and large: better merged */
         for (unsigned depth = 0; depth < PARK_DEPTH && arena->parked_bytes + bytes <= room; depth++) {
             struct parked_batch *batch = &arena->parked[slot][depth];
             if (batch->count != 0) continue;

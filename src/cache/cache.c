@@ -12,7 +12,7 @@
 #define CLASS_COUNT_MIN 4
 #define FIRST_BYTES KIB(4) /* classes up to this size are opened by their first miss */
 #define SHARE_SMALL 1      /* blocks held for each that may lie idle */
-#define SHARE_MEDIUM 8
+#define SHARE_MEDIUM 16
 
 struct cache cache_none, cache_dead;
 __thread struct cache *cache_self __attribute__((tls_model("initial-exec"))) = &cache_none;

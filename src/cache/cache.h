@@ -21,9 +21,9 @@
 
 #define MAGAZINE_MAX 64         /* slots of a magazine */
 #define CACHE_BYTES_MAX MIB(1)  /* what the limits of a cache's magazines may add up to: a share of */
-#define CACHE_BYTES_MIN KIB(64) /* CACHE_BYTES_ALL or 1/CACHE_SHARE of all heaps, divided by the caches that are live */
-#define CACHE_BYTES_ALL MIB(4)
-#define CACHE_SHARE 16
+#define CACHE_BYTES_MIN KIB(32) /* CACHE_BYTES_ALL or 1/CACHE_SHARE of all heaps, divided by the caches that are live */
+#define CACHE_BYTES_ALL MIB(2)
+#define CACHE_SHARE 32
 #define CACHE_DECAY 256 /* misses between two looks for idle classes */
 
 struct magazine {

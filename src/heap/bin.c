@@ -89,39 +89,36 @@ static inline struct chunk *tree_child(struct bins *bins, struct chunk *node, un
     return child;
 }
 
-/* The head of exactly `size`, else NULL; *at = the slot and *parent the node where it would be put. */
-static struct chunk *tree_find(struct bins *bins, unsigned index, size_t size, struct chunk ***at, struct chunk **parent) {
-    struct chunk **slot = tree_root(bins, index);
-    struct chunk *above = NULL;
-    struct chunk *node = tree_link(bins, bin_chunk(bins, index), *slot);
-    for (unsigned bit = tree_bit(index); node != NULL && chunk_size(node) != size; bit--) {
-        unsigned side = size >> bit & 1;
-        above = node;
-        slot = &node->child[side];
-        node = tree_child(bins, node, side);
-    }
-    *at = slot;
-    *parent = above;
-    return node;
-}
+/* Where a size is, or would be put. */
+struct tree_place {
+    struct chunk **slot, *parent;
+    struct chunk *same;  /* the head of exactly that size, or NULL; */
+    struct chunk *above; /* then the head of the smallest size above it, or NULL */
+};
 
-/* The head of the smallest size not below `size`. */
-static struct chunk *tree_lower_bound(struct bins *bins, unsigned index, size_t size) {
-    struct chunk *best = NULL, *right = NULL;
-    struct chunk *node = tree_link(bins, bin_chunk(bins, index), *tree_root(bins, index));
+static struct tree_place tree_find(struct bins *bins, unsigned index, size_t size) {
+    struct tree_place place = {.slot = tree_root(bins, index)};
+    struct chunk *right = NULL;
+    size_t above_size = SIZE_MAX;
+    struct chunk *node = tree_link(bins, bin_chunk(bins, index), *place.slot);
     for (unsigned bit = tree_bit(index); node != NULL; bit--) {
         size_t here = chunk_size(node);
-        if (here >= size && (best == NULL || here < chunk_size(best))) best = node;
-        if (here == size) return node;
+        if (here == size) {
+            place.same = node;
+            return place;
+        }
+        if (here > size && here < above_size) place.above = node, above_size = here;
         unsigned side = size >> bit & 1;
-        if (side == 0 && node->child[1] != NULL) right = tree_child(bins, node, 1); /* all sizes there are above `size` */
+        if (side == 0 && node->child[1] != NULL) right = node; /* all sizes there are above `size` */
+        place.parent = node;
+        place.slot = &node->child[side];
         node = tree_child(bins, node, side);
     }
     /* The smallest of the nearest subtree on the right: the leftmost path holds it. */
-    for (node = right; node != NULL; node = tree_child(bins, node, node->child[0] != NULL ? 0 : 1)) {
-        if (best == NULL || chunk_size(node) < chunk_size(best)) best = node;
+    for (node = right != NULL ? tree_child(bins, right, 1) : NULL; node != NULL; node = tree_child(bins, node, node->child[0] == NULL)) {
+        if (chunk_size(node) < above_size) place.above = node, above_size = chunk_size(node);
     }
-    return best;
+    return place;
 }
 
 /* Puts `node` where `old` hangs, with old's children. */
@@ -163,14 +160,14 @@ static inline struct chunk *next_head(struct bins *bins, struct chunk *head, str
 
 static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index) {
     size_t size = chunk_size(chunk);
-    struct chunk *bin = bin_chunk(bins, index), *parent, **slot;
-    struct chunk *same = tree_find(bins, index, size, &slot, &parent);
-    if (same != NULL) { /* second of its size: the head keeps its links */
+    struct chunk *bin = bin_chunk(bins, index);
+    struct tree_place place = tree_find(bins, index, size);
+    if (place.same != NULL) { /* second of its size: the head keeps its links */
         chunk->fd_nextsize = chunk->bk_nextsize = NULL;
-        ring_insert(bins, chunk, same, "malloc(): largebin double linked list corrupted (bk)");
+        ring_insert(bins, chunk, place.same, "malloc(): largebin double linked list corrupted (bk)");
         return;
     }
-    struct chunk *above = tree_lower_bound(bins, index, size);
+    struct chunk *above = place.above;
     if (bin_is_empty(bins, index)) {
         chunk->fd_nextsize = chunk->bk_nextsize = chunk;
         ring_insert(bins, chunk, bin, "malloc(): largebin double linked list corrupted (bk)");
@@ -190,8 +187,8 @@ static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index)
         below->bk_nextsize = chunk;
     }
     chunk->child[0] = chunk->child[1] = NULL;
-    chunk->parent = parent;
-    *slot = chunk;
+    chunk->parent = place.parent;
+    *place.slot = chunk;
     bins->bitmap[index / 64] |= 1ull << index % 64;
 }
 
@@ -223,11 +220,12 @@ static void remove_large(struct bins *bins, struct chunk *chunk, unsigned index,
 
 struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size) {
     /* In a bin above that of the size everything fits, and the size's bits say nothing about the way. */
-    struct chunk *head = tree_lower_bound(bins, index, bin_index(size) == index ? size : 0);
+    struct tree_place place = tree_find(bins, index, bin_index(size) == index ? size : 0);
+    struct chunk *head = place.same != NULL ? place.same : place.above;
     if (head == NULL) return NULL;
     struct chunk *second = head->fd; /* taking it leaves ring and index of the heads alone */
-    if (!is_pseudo(bins, second) && bins_owns(bins, second) && chunk_size(second) == chunk_size(head)) return second;
-    return head;
+    if (second == head->fd_nextsize || is_pseudo(bins, second)) return head;
+    return bins_owns(bins, second) && chunk_size(second) == chunk_size(head) ? second : head;
 }
 
 /* --- all bins -------------------------------------------------------------------------------------------------------------------------- */
