@@ -20,8 +20,8 @@
 #define REGRET_MOST MIB(4)
 #define PARK_SHARE 16 /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
 #define PARK_BYTES KIB(256)
-#define INBOX_SHARE 64
-#define INBOX_BYTES KIB(64)
+#define INBOX_SHARE 256
+#define INBOX_BYTES KIB(16)
 
 void arena_set_top(struct arena *arena, struct chunk *top, char *end) {
     store_relaxed(&arena->top, top);
