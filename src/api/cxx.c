@@ -86,12 +86,14 @@ static ALWAYS_INLINE void delete_sized(void *mem, size_t bytes) {
 #define NOTHROW , const void *nothrow __attribute__((unused))
 NEW(_Znwm, NONE, 0, NONE, true)
 NEW(_Znam, NONE, 0, NONE, true)
-NEW(_ZnwmRKSt9nothrow_t, NONE, 0, NOTHROW, false)
-NEW(_ZnamRKSt9nothrow_t, NONE, 0, NOTHROW, false)
 NEW(_ZnwmSt11align_val_t, ALIGN, align, NONE, true)
 NEW(_ZnamSt11align_val_t, ALIGN, align, NONE, true)
+#ifndef SEEMALLOC_STATIC /* there the C++ library's own are linked in, which call the throwing ones above and catch */
+NEW(_ZnwmRKSt9nothrow_t, NONE, 0, NOTHROW, false)
+NEW(_ZnamRKSt9nothrow_t, NONE, 0, NOTHROW, false)
 NEW(_ZnwmSt11align_val_tRKSt9nothrow_t, ALIGN, align, NOTHROW, false)
 NEW(_ZnamSt11align_val_tRKSt9nothrow_t, ALIGN, align, NOTHROW, false)
+#endif
 
 #define DELETE(name, parameters, ...)                                                                                                      \
     EXPORT void name parameters;                                                                                                           \

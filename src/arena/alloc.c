@@ -71,30 +71,27 @@ static void *from_small(struct arena *arena, size_t size) {
         fatal("malloc(): smallbin double linked list corrupted",
               "small bin %u: its tail %p is not a free chunk of %zu bytes; something wrote to freed memory", index, (void *)chunk, size);
     }
-    bin_remove(&arena->bins, chunk, "malloc(): smallbin double linked list corrupted");
-    if (chunk == arena->last_remainder) arena->last_remainder = NULL;
-    return cut(arena, chunk, size);
+    return cut(arena, arena_take_out(arena, chunk, "malloc(): smallbin double linked list corrupted"), size);
 }
 
+static const char unsorted_line[] = "malloc(): unsorted double linked list corrupted";
 /* Step 4. NULL if there is no exact fit among the first ARENA_STEP. */
 static void *from_unsorted(struct arena *arena, size_t size) {
     struct chunk *bin = bin_chunk(&arena->bins, BIN_UNSORTED);
     for (unsigned step = 0; step < ARENA_STEP && !bin_is_empty(&arena->bins, BIN_UNSORTED); step++) {
         struct chunk *chunk = bin->bk;
         if (UNLIKELY(chunk == NULL || !bins_owns(&arena->bins, chunk))) {
-            fatal("malloc(): unsorted double linked list corrupted",
-                  "the unsorted bin leads to %p, which is not a free chunk of arena %u; something wrote to freed memory", (void *)chunk,
-                  arena->id);
+            fatal(unsorted_line, "the unsorted bin leads to %p, which is not a free chunk of arena %u; something wrote to freed memory",
+                  (void *)chunk, arena->id);
         }
         size_t here = chunk_size(chunk);
         if (size < SMALL_LIMIT && chunk == arena->last_remainder && chunk->bk == bin && here >= size + CHUNK_MIN) {
-            return cut(arena, arena_take_out(arena, chunk), size);
+            return cut(arena, arena_take_out(arena, chunk, unsorted_line), size);
         }
         /* Anything that nothing can be cut from counts as exact. */
         bool exact = here >= size && here - size < CHUNK_ALIGN;
         bool remainder = chunk == arena->last_remainder;
-        bin_remove(&arena->bins, chunk, "malloc(): unsorted double linked list corrupted");
-        if (remainder) arena->last_remainder = NULL;
+        arena_take_out(arena, chunk, unsorted_line);
         if (exact) return cut(arena, chunk, size);
         bin_insert_sorted(&arena->bins, chunk);
         if (remainder) arena->last_remainder = chunk;
@@ -107,7 +104,7 @@ static struct chunk *best_fit(struct arena *arena, size_t size) {
     unsigned index = bin_index(size);
     if (index >= BIN_FIRST_LARGE) {
         struct chunk *chunk = bin_best_fit(&arena->bins, index, size);
-        if (chunk != NULL) return arena_take_out(arena, chunk);
+        if (chunk != NULL) return arena_take_out(arena, chunk, ARENA_LIST_LINE);
         index++;
     }
     index = index < BIN_COUNT ? bin_next_used(&arena->bins, index) : 0;
@@ -116,7 +113,7 @@ static struct chunk *best_fit(struct arena *arena, size_t size) {
     if (UNLIKELY(chunk == NULL || !bins_owns(&arena->bins, chunk) || chunk_size(chunk) < size)) {
         fatal("malloc(): corrupted bin", "bin %u leads to %p, which is not a free chunk of at least %zu bytes", index, (void *)chunk, size);
     }
-    return arena_take_out(arena, chunk);
+    return arena_take_out(arena, chunk, ARENA_LIST_LINE);
 }
 
 static void *from_larger(struct arena *arena, size_t size) {
@@ -187,12 +184,11 @@ static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool
     return NULL;
 }
 
-/* Steps 1 to 9. The lock is held, and still is at the end unless ARENA_REFUSED. */
-static enum arena_status alloc_locked(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
+/* Steps 8 and 9, when 1 to 7 found nothing. The lock is held, and still is at the end unless ARENA_REFUSED. */
+static enum arena_status merge_or_grow(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
     bool lost_lock = false;
     *zeroed = false;
-    void *found = find_free(arena, size, zeroed);
-    if (found == NULL) found = merge_and_find(arena, size, zeroed, &lost_lock);
+    void *found = merge_and_find(arena, size, zeroed, &lost_lock);
     if (lost_lock) return ARENA_REFUSED;
     if (found == NULL) {
         if ((means & MEANS_MAP) && size >= conf_get(CONF_MMAP_THRESHOLD) && conf_get(CONF_MMAP_MAX) != 0) return ARENA_MAP;
@@ -201,6 +197,15 @@ static enum arena_status alloc_locked(struct arena *arena, size_t size, unsigned
     }
     store_relaxed(mem, found);
     return found != NULL ? ARENA_OK : ARENA_FULL;
+}
+
+/* Steps 1 to 9, likewise. */
+static enum arena_status alloc_locked(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
+    *zeroed = false;
+    void *found = find_free(arena, size, zeroed);
+    if (found == NULL) return merge_or_grow(arena, size, means, mem, zeroed);
+    store_relaxed(mem, found);
+    return ARENA_OK;
 }
 
 enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
@@ -287,6 +292,7 @@ static unsigned take_from_bins(struct arena *arena, size_t size, unsigned want, 
     void *block;
     while (n < want && (block = from_fast(arena, size)) != NULL) store_relaxed(&mem[n++], block);
     while (n < want && (block = from_small(arena, size)) != NULL) store_relaxed(&mem[n++], block);
+    if (n == 0 && size >= SMALL_LIMIT && arena->fast_count != 0) arena_merge_backlog(arena, BACKLOG_FAST);
     if (n == 0 && (block = from_unsorted(arena, size)) != NULL) store_relaxed(&mem[n++], block);
     for (struct chunk *chunk; n < want && (chunk = best_fit(arena, size)) != NULL;) n += carve(arena, chunk, size, want - n, mem + n);
     return n;
@@ -301,7 +307,7 @@ enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, un
     if (n == 0) n = from_top(arena, size, want, mem, NULL);
     if (n == 0) {
         bool zeroed;
-        status = alloc_locked(arena, size, means, mem, &zeroed);
+        status = merge_or_grow(arena, size, means, mem, &zeroed);
         n = status == ARENA_OK;
         if (n != 0 && want > 1) n += from_top(arena, size, want - 1, mem + 1, NULL);
     }
@@ -328,7 +334,7 @@ static bool extend(struct arena *arena, struct chunk *chunk, size_t old, size_t 
     }
     if (!bins_owns(&arena->bins, next) || old + chunk_size(next) < size) return false;
     size_t whole = old + chunk_size(next);
-    arena_take_out(arena, next);
+    arena_take_out(arena, next, ARENA_LIST_LINE);
     chunk_wipe(next);
     set_in_use(arena, chunk, whole, p);
     chunk_set_p(chunk_at(chunk, whole), true);
@@ -340,11 +346,10 @@ bool arena_resize(struct arena *arena, void *mem, size_t size) {
     if (!lock_enter(&arena->lock)) return false;
     struct chunk *chunk = arena_check_block(arena, mem, "realloc(): invalid pointer");
     size_t old = chunk_size(chunk);
-    struct chunk *next = chunk_at(chunk, old);
-    uint32_t tag = bins_range(&arena->bins, next) ? chunk_tag(next) : TAG_STATE;
-    if (UNLIKELY((tag & TAG_ID) != arena->id || (tag & TAG_STATE) == TAG_STATE || !(chunk_head(next) & FLAG_P))) {
-        fatal("realloc(): invalid next size", "block at %p of %zu bytes: the header behind it at %p is overwritten", mem, old,
-              (void *)next);
+    static const char line[] = "realloc(): invalid next size";
+    arena_check_behind(arena, chunk, old, line);
+    if (UNLIKELY(!(chunk_head(chunk_at(chunk, old)) & FLAG_P))) {
+        fatal(line, "block at %p of %zu bytes: the chunk behind it says that it is free", mem, old);
     }
     bool done = true;
     if (size <= old) {

@@ -140,11 +140,14 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed);
 /* The same for a batch; *count = how many, 0 if there is no memory. */
 void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem, unsigned *count);
 
+#define ARENA_LIST_LINE "corrupted double-linked list"
+
 /* --- within the arena layer; the lock is held ------------------------------------------------------------------------------------------ */
 
 size_t arena_merge(struct arena *arena, struct chunk *chunk); /* an in-use chunk becomes free: into top or unsorted; bytes it has become */
-void *arena_next_in_chain(struct arena *arena, const void *mem, const char *line); /* checked */
-struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk);            /* out of its bin; returns it */
+void *arena_next_in_chain(struct arena *arena, const void *mem, const char *line);                          /* checked */
+struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk, const char *line);                   /* out of its bin; returns it */
+uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line); /* the tag of the chunk there */
 unsigned arena_merge_backlog(struct arena *arena, unsigned kinds); /* at most ARENA_STEP blocks of the kinds named; how many */
 bool arena_grow(struct arena *arena, size_t size);                 /* so that top holds size and a smallest chunk */
 void arena_trim_top(struct arena *arena, size_t threshold, size_t pad);

@@ -65,8 +65,8 @@ struct chunk *arena_check_block(struct arena *arena, void *mem, const char *line
 
 /* --- merging --------------------------------------------------------------------------------------------------------------------------------- */
 
-struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk) {
-    bin_remove(&arena->bins, chunk, "corrupted double-linked list");
+struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk, const char *line) {
+    bin_remove(&arena->bins, chunk, line);
     if (chunk == arena->last_remainder) arena->last_remainder = NULL;
     return chunk;
 }
@@ -83,6 +83,19 @@ static struct chunk *previous(struct arena *arena, struct chunk *chunk) {
     return before;
 }
 
+uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line) {
+    struct chunk *next = chunk_at(chunk, size);
+    uint64_t head = bins_range(&arena->bins, next) ? chunk_head(next) : 0;
+    uint32_t tag = head != 0 ? head_tag(head, next) : TAG_STATE, state = tag & TAG_STATE;
+    if (UNLIKELY((tag & TAG_ID) != arena->id || state == TAG_STATE || state == TAG_MAPPED)) {
+        fatal(line,
+              "block at %p of %zu bytes: header 0x%lx behind it, at %p, carries no seal of arena %u; something wrote past the end of this "
+              "block",
+              chunk_mem(chunk), size, (unsigned long)head, (void *)next, arena->id);
+    }
+    return tag;
+}
+
 static bool close_if_free(struct arena *arena, struct chunk *chunk, size_t size);
 
 size_t arena_merge(struct arena *arena, struct chunk *chunk) {
@@ -92,21 +105,15 @@ size_t arena_merge(struct arena *arena, struct chunk *chunk) {
     if (UNLIKELY(!bins_range(&arena->bins, next))) {
         fatal("double free or corruption (out)", "block at %p of %zu bytes would end outside arena %u", chunk_mem(chunk), size, arena->id);
     }
+    uint32_t tag = arena_check_behind(arena, chunk, size, "free(): invalid next size (normal)");
     uint64_t next_head = chunk_head(next);
-    uint32_t tag = head_tag(next_head, next);
-    if (UNLIKELY((tag & TAG_ID) != arena->id || (tag & TAG_STATE) == TAG_STATE || (tag & TAG_STATE) == TAG_MAPPED)) {
-        fatal("free(): invalid next size (normal)",
-              "block at %p of %zu bytes: header 0x%lx behind it, at %p, carries no seal of arena %u; something wrote past the end of this "
-              "block",
-              chunk_mem(chunk), size, (unsigned long)next_head, (void *)next, arena->id);
-    }
     if (UNLIKELY(!(next_head & FLAG_P))) {
         fatal("double free or corruption (!prev)", "block at %p of %zu bytes: the chunk behind it says that it is free already",
               chunk_mem(chunk), size);
     }
     if (!(head & FLAG_P)) {
         struct chunk *before = previous(arena, chunk);
-        arena_take_out(arena, before);
+        arena_take_out(arena, before, ARENA_LIST_LINE);
         chunk_wipe(chunk);
         size += chunk_size(before);
         chunk = before;
@@ -116,7 +123,7 @@ size_t arena_merge(struct arena *arena, struct chunk *chunk) {
         arena_set_top(arena, chunk, arena->top_end);
     } else {
         if ((tag & TAG_STATE) == TAG_BINNED) {
-            arena_take_out(arena, next);
+            arena_take_out(arena, next, ARENA_LIST_LINE);
             chunk_wipe(next);
             size += head_size(next_head);
         } else {
@@ -219,7 +226,7 @@ static void reopen_top(struct arena *arena) {
     struct chunk *fence = (struct chunk *)(region->end - CHUNK_FENCE);
     if (chunk_tag(fence) != (TAG_FENCE | arena->id) || (chunk_head(fence) & FLAG_P)) return;
     struct chunk *last = previous(arena, fence);
-    arena_take_out(arena, last);
+    arena_take_out(arena, last, ARENA_LIST_LINE);
     chunk_wipe(fence);
     arena->top_region = region;
     region->clean = region->end; /* what was handed out from the bins meanwhile nobody noted */
@@ -271,13 +278,7 @@ static void trim_by_threshold(struct arena *arena) {
 
 static void fast_push(struct arena *arena, void *mem, size_t size) {
     size_t index = size / CHUNK_ALIGN - 2;
-    struct chunk *chunk = chunk_of(mem), *next = chunk_at(chunk, size);
-    uint32_t tag = bins_range(&arena->bins, next) ? chunk_tag(next) : TAG_STATE;
-    if (UNLIKELY((tag & TAG_ID) != arena->id || (tag & TAG_STATE) == TAG_STATE)) {
-        fatal("free(): invalid next size (fast)",
-              "block at %p of %zu bytes: the header behind it, at %p, is overwritten; something wrote past the end of this block", mem,
-              size, (void *)next);
-    }
+    arena_check_behind(arena, chunk_of(mem), size, "free(): invalid next size (fast)");
     link_store(mem, arena->fast[index]);
     key_set(mem);
     arena->fast[index] = mem;

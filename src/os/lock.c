@@ -47,8 +47,6 @@ void lock_set_repair(uint32_t *marker, void (*repair)(void)) {
 static __thread unsigned held_ranks[8] __attribute__((tls_model("initial-exec")));
 static __thread unsigned held __attribute__((tls_model("initial-exec")));
 
-unsigned lock_held_count(void) { return held; }
-
 static void rank_enter(const struct lock *lock) {
     if (held != 0 && held_ranks[held - 1] >= lock->rank) {
         fatal("seemalloc: internal error", "lock of rank %u taken while one of rank %u is held; ranks must rise", lock->rank,

@@ -55,7 +55,6 @@ static inline bool lock_is_fork(const struct lock *lock) {
 }
 
 #ifdef SEEMALLOC_DEBUG
-unsigned lock_held_count(void); /* locks held by this thread */
 #endif
 
 #endif

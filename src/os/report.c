@@ -3,27 +3,27 @@
 
 #include "os/prim.h"
 
-void fatal(const char *line, const char *format, ...) {
+/* One write, so that what several threads say does not mix. */
+static void say(const char *line, const char *format, va_list args) {
     char buffer[640];
     struct text text = text_of(buffer, sizeof buffer);
-    text_add(&text, "%s\nseemalloc: ", line);
-    va_list args;
-    va_start(args, format);
+    text_add(&text, line != NULL ? "%s\nseemalloc: " : "%sseemalloc: ", line != NULL ? line : "");
     text_add_va(&text, format, args);
-    va_end(args);
     text_add(&text, "\n");
     prim_write(PRIM_STDERR, text.data, text.length);
+}
+
+void fatal(const char *line, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    say(line, format, args);
+    va_end(args);
     prim_abort();
 }
 
 void complain(const char *format, ...) {
-    char buffer[640];
-    struct text text = text_of(buffer, sizeof buffer);
-    text_add(&text, "seemalloc: ");
     va_list args;
     va_start(args, format);
-    text_add_va(&text, format, args);
+    say(NULL, format, args);
     va_end(args);
-    text_add(&text, "\n");
-    prim_write(PRIM_STDERR, text.data, text.length);
 }
