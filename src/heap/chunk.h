@@ -82,7 +82,7 @@ static ALWAYS_INLINE uint32_t head_tag(uint64_t head, const struct chunk *chunk)
     return (uint32_t)((head ^ seal_mix(head, chunk)) >> 48);
 }
 static inline uint32_t chunk_tag(const struct chunk *chunk) { return head_tag(chunk_head(chunk), chunk); }
-static inline bool tag_in_use(uint32_t tag) { return tag < load_relaxed(&seal.arenas); }
+static inline bool tag_in_use(uint32_t tag) { return tag < load_hot(&seal.arenas); }
 
 static inline void chunk_set(struct chunk *chunk, size_t size, uint32_t flags, uint32_t tag) {
     uint64_t low = size | flags;
@@ -114,6 +114,6 @@ static inline void *link_load(const void *mem) { return (void *)(uintptr_t)(load
 /* The key of a block that is free but keeps its in-use seal. */
 static inline void key_set(void *mem) { store_relaxed((uint64_t *)mem + 1, seal.key); }
 static inline void key_clear(void *mem) { store_relaxed((uint64_t *)mem + 1, 0); }
-static inline bool key_matches(const void *mem) { return load_relaxed((const uint64_t *)mem + 1) == seal.key; }
+static inline bool key_matches(const void *mem) { return load_hot((const uint64_t *)mem + 1) == seal.key; }
 
 #endif
