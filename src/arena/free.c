@@ -268,9 +268,13 @@ void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
  * twice as much, unless the user has set the thresholds. An arena without threads keeps nothing else. */
 static void trim_by_threshold(struct arena *arena) {
     bool deserted = arena != &arena_main && load_relaxed(&arena->threads) == 0;
-    size_t threshold = deserted ? 0 : conf_get(CONF_TRIM_THRESHOLD), before = arena->system_bytes;
-    if (conf_slides()) threshold = max_size(threshold, deserted ? min_size(arena->regret, REGRET_LEAST) : arena->regret);
-    arena_trim_top(arena, threshold, deserted ? 0 : conf_get(CONF_TOP_PAD));
+    size_t threshold = conf_get(CONF_TRIM_THRESHOLD), pad = conf_get(CONF_TOP_PAD), before = arena->system_bytes;
+    if (deserted) threshold = pad = 0;
+    if (conf_slides()) {
+        threshold = max_size(threshold, deserted ? min_size(arena->regret, REGRET_LEAST) : arena->regret);
+        if (deserted) pad = threshold; /* the next thread's first blocks find their pages there */
+    }
+    arena_trim_top(arena, threshold, pad);
     if (arena->system_bytes < before) arena->trimmed = true;
 }
 
