@@ -48,19 +48,25 @@ static void *cut(struct arena *arena, struct chunk *chunk, size_t size) {
 
 /* --- the steps ----------------------------------------------------------------------------------------------------------------------------------- */
 
-static void *from_fast(struct arena *arena, size_t size) {
+/* Up to `want` blocks of a fast bin. Each is checked before it is followed or handed out. */
+static unsigned from_fast(struct arena *arena, size_t size, unsigned want, void **mem) {
+    static const char line[] = "malloc(): memory corruption (fast)";
     size_t index = size / CHUNK_ALIGN - 2;
-    if (index >= FAST_BINS || arena->fast[index] == NULL) return NULL;
-    void *mem = arena->fast[index];
-    struct chunk *chunk = arena_check_block(arena, mem, "malloc(): memory corruption (fast)");
-    if (UNLIKELY(chunk_size(chunk) != size)) {
-        fatal("malloc(): memory corruption (fast)", "fast bin for chunks of %zu bytes holds one of %zu at %p", size, chunk_size(chunk),
-              (void *)chunk);
+    if (index >= FAST_BINS || arena->fast[index] == NULL) return 0;
+    unsigned n = 0;
+    void *next = arena->fast[index];
+    for (struct chunk *chunk = arena_check_block(arena, next, line); n < want && next != NULL; n++) {
+        if (UNLIKELY(chunk_size(chunk) != size)) {
+            fatal(line, "fast bin for chunks of %zu bytes holds one of %zu at %p", size, chunk_size(chunk), (void *)chunk);
+        }
+        store_relaxed(&mem[n], next);
+        next = arena_next_in_chain(arena, next, line);
+        chunk = chunk_of(next);
     }
-    arena->fast[index] = arena_next_in_chain(arena, mem, "malloc(): memory corruption (fast)");
-    store_relaxed(&arena->fast_bytes, arena->fast_bytes - size);
-    arena->fast_count--;
-    return mem;
+    arena->fast[index] = next;
+    store_relaxed(&arena->fast_bytes, arena->fast_bytes - n * size);
+    arena->fast_count -= n;
+    return n;
 }
 
 static void *from_small(struct arena *arena, size_t size) {
@@ -75,6 +81,7 @@ static void *from_small(struct arena *arena, size_t size) {
 }
 
 static const char unsorted_line[] = "malloc(): unsorted double linked list corrupted";
+
 /* Step 4. NULL if there is no exact fit among the first ARENA_STEP. */
 static void *from_unsorted(struct arena *arena, size_t size) {
     struct chunk *bin = bin_chunk(&arena->bins, BIN_UNSORTED);
@@ -147,8 +154,6 @@ static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **me
     return n;
 }
 
-static bool much_unmerged(const struct arena *arena) { return arena_uncoalesced(arena) > arena->system_bytes / 10; }
-
 /* Steps 4 to 6. */
 static void *from_bins(struct arena *arena, size_t size) {
     void *mem = from_unsorted(arena, size);
@@ -158,8 +163,12 @@ static void *from_bins(struct arena *arena, size_t size) {
 /* Steps 1 to 7, without growth. */
 static void *find_free(struct arena *arena, size_t size, bool *zeroed) {
     arena_merge_backlog(arena, BACKLOG_INBOX);
-    void *mem = from_fast(arena, size);
-    if (mem == NULL) mem = from_small(arena, size);
+    void *mem;
+    if (from_fast(arena, size, 1, &mem) != 0) {
+        key_clear(mem);
+        return mem;
+    }
+    mem = from_small(arena, size);
     if (mem != NULL) return mem;
     if (size >= SMALL_LIMIT && arena->fast_count != 0) arena_merge_backlog(arena, BACKLOG_FAST);
     mem = from_bins(arena, size);
@@ -170,7 +179,7 @@ static void *find_free(struct arena *arena, size_t size, bool *zeroed) {
 /* Step 8, with the lock let go between the rounds. Ends when nothing is left to merge or to sort. */
 static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool *lost_lock) {
     for (unsigned round = 0; round < MERGE_ROUNDS; round++) {
-        unsigned merged = arena_merge_backlog(arena, much_unmerged(arena) ? BACKLOG_ALL : BACKLOG_INBOX);
+        unsigned merged = arena_merge_backlog(arena, arena_much_unmerged(arena) ? BACKLOG_ALL : BACKLOG_INBOX);
         if (merged == 0 && bin_is_empty(&arena->bins, BIN_UNSORTED)) break;
         void *mem = from_bins(arena, size);
         if (mem == NULL) from_top(arena, size, 1, &mem, zeroed);
@@ -253,17 +262,14 @@ enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t a
 
 /* --- batches ---------------------------------------------------------------------------------------------------------------------------------------- */
 
-static unsigned unpark(struct arena *arena, unsigned slot, unsigned want, void **mem) {
+static unsigned unpark(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem) {
     for (unsigned depth = slot < PARK_SLOTS ? PARK_DEPTH : 0; depth-- > 0;) {
         struct parked_batch *batch = &arena->parked[slot][depth];
         unsigned n = batch->count < want ? batch->count : want;
         if (n == 0) continue;
-        size_t bytes = 0;
-        for (unsigned i = 0; i < n; i++) {
-            store_relaxed(&mem[i], batch->mem[--batch->count]);
-            bytes += chunk_size(chunk_of(mem[i]));
-        }
-        store_relaxed(&arena->parked_bytes, arena->parked_bytes - bytes);
+        batch->count -= n;
+        for (unsigned i = 0; i < n; i++) store_relaxed(&mem[i], batch->mem[batch->count + i]);
+        store_relaxed(&arena->parked_bytes, arena->parked_bytes - n * size);
         return n;
     }
     return 0;
@@ -288,9 +294,8 @@ static unsigned carve(struct arena *arena, struct chunk *chunk, size_t size, uns
 
 /* From bins alone: exact small chunks first, then what fits best, hole by hole: small blocks must not break the holes that larger ones need. */
 static unsigned take_from_bins(struct arena *arena, size_t size, unsigned want, void **mem) {
-    unsigned n = 0;
+    unsigned n = from_fast(arena, size, want, mem);
     void *block;
-    while (n < want && (block = from_fast(arena, size)) != NULL) store_relaxed(&mem[n++], block);
     while (n < want && (block = from_small(arena, size)) != NULL) store_relaxed(&mem[n++], block);
     if (n == 0 && size >= SMALL_LIMIT && arena->fast_count != 0) arena_merge_backlog(arena, BACKLOG_FAST);
     if (n == 0 && (block = from_unsorted(arena, size)) != NULL) store_relaxed(&mem[n++], block);
@@ -301,7 +306,7 @@ static unsigned take_from_bins(struct arena *arena, size_t size, unsigned want, 
 enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, unsigned means, void **mem, unsigned *count) {
     if (!lock_enter(&arena->lock)) return ARENA_REFUSED;
     enum arena_status status = ARENA_OK;
-    unsigned n = unpark(arena, slot, want, mem);
+    unsigned parked = unpark(arena, slot, size, want, mem), n = parked;
     if (n == 0) arena_merge_backlog(arena, BACKLOG_INBOX);
     if (n == 0) n = take_from_bins(arena, size, want, mem);
     if (n == 0) n = from_top(arena, size, want, mem, NULL);
@@ -311,6 +316,7 @@ enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, un
         n = status == ARENA_OK;
         if (n != 0 && want > 1) n += from_top(arena, size, want - 1, mem + 1, NULL);
     }
+    for (unsigned i = parked; i < n; i++) key_set(mem[i]);
     store_relaxed(count, n);
     if (status != ARENA_REFUSED) lock_leave(&arena->lock);
     return status;

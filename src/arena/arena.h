@@ -70,6 +70,8 @@ static inline size_t arena_uncoalesced(const struct arena *arena) {
     return arena->fast_bytes + arena->parked_bytes + load_relaxed(&arena->inbox_bytes);
 }
 
+static inline bool arena_much_unmerged(const struct arena *arena) { return arena_uncoalesced(arena) > arena->system_bytes / 10; }
+
 /* --- arena.c: which arena ------------------------------------------------------------------------------------------------------------- */
 
 void arena_init(void);                        /* once, under the caller's protection; after conf and seal */
@@ -99,8 +101,8 @@ enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, 
 /* One block with mem aligned to `align`, more than 16. */
 enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, unsigned means, void **mem);
 
-/* Up to `want` blocks of at least `size` for slot `slot`: a parked batch, or fresh ones in address order. *count > 0 exactly if ARENA_OK; it is
- * written under the lock, so that a forked child finds the blocks. */
+/* Up to `want` blocks of at least `size` for slot `slot`: a parked batch, or fresh ones in address order; all carry the key (a stale pointer to
+ * one of them is a double free as well). *count > 0 exactly if ARENA_OK; it is written under the lock, so that a forked child finds the blocks. */
 enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, unsigned means, void **mem, unsigned *count);
 
 /* Grows or shrinks a block in place. False: it is as it was. */
@@ -110,11 +112,12 @@ bool arena_resize(struct arena *arena, void *mem, size_t size);
 
 /* In each, *left goes down by n at the moment that the arena has the blocks: a forked child finds them in one place, here or with the caller. */
 
-/* n blocks of this arena, merged into the bins, at most ARENA_STEP; `fast`: into a fast bin where the size allows. */
-void arena_free(struct arena *arena, void **mem, unsigned n, bool fast, unsigned *left);
+/* One block of this arena: into a fast bin where its size allows, else merged into the bins. */
+void arena_free(struct arena *arena, void *mem, unsigned *left);
 
-/* n blocks of this arena for slot `slot`: kept together if there is such a slot and room in it, else merged. n <= PARK_MAX. */
-void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsigned *left);
+/* n blocks of this arena for slot `slot`, which carry the key: kept together if there is such a slot and room in it, else given back. All that come
+ * for a slot below PARK_SLOTS are of chunk size `size`. n <= PARK_MAX. */
+void arena_park(struct arena *arena, unsigned slot, size_t size, void **mem, unsigned n, unsigned *left);
 
 /* n blocks of this arena, from a thread of another: into the inbox. Never waits. */
 void arena_send(struct arena *arena, void **mem, unsigned n, unsigned *left);

@@ -136,6 +136,38 @@ size_t arena_merge(struct arena *arena, struct chunk *chunk) {
     return size;
 }
 
+/* The same for n blocks that carry the key. Those that follow each other in the list and in memory, up or down, become one chunk first: a batch
+ * was often cut from one piece. Bytes of the largest chunk that came of it. */
+static size_t merge_blocks(struct arena *arena, void **mem, unsigned n, const char *line) {
+    size_t largest = 0;
+    for (unsigned i = 0; i < n;) {
+        struct chunk *first = arena_check_block(arena, mem[i], line);
+        size_t size = chunk_size(first), single = size;
+        key_clear(mem[i]);
+        for (i++; i < n; i++) {
+            struct chunk *chunk = chunk_of(mem[i]), *low = first;
+            if (chunk != chunk_at(first, size)) {
+                if (chunk >= first || chunk_at(chunk, single) != first) break; /* of one size mostly: looked at only where it may fit */
+                low = chunk;
+            }
+            struct chunk *high = low == chunk ? first : chunk;
+            size_t here = chunk_size(arena_check_block(arena, mem[i], line));
+            if (UNLIKELY(!(chunk_head(high) & FLAG_P))) {
+                fatal("double free or corruption (!prev)", "block at %p: its header says that the block before it is free already",
+                      chunk_mem(high));
+            }
+            if (low == chunk && here != single) break;
+            key_clear(mem[i]);
+            chunk_wipe(high);
+            size += here;
+            first = low;
+        }
+        if (size != single) chunk_set(first, size, (chunk_head(first) & FLAG_P) | arena->flag_a, TAG_IN_USE | arena->id);
+        largest = max_size(largest, arena_merge(arena, first));
+    }
+    return largest;
+}
+
 /* --- regions ---------------------------------------------------------------------------------------------------------------------------------- */
 
 static void recompute_range(struct arena *arena) {
@@ -195,7 +227,8 @@ bool arena_grow(struct arena *arena, size_t size) {
     size_t fresh = size + CHUNK_MIN, need = fresh > have ? fresh - have : CHUNK_MIN;
     bool extended = false;
     struct region *old = arena->top_region;
-    size_t old_end = old != NULL ? (size_t)old->end : 0, pad = conf_get(CONF_TOP_PAD);
+    /* What waits to be merged will be free soon: until then no more than is needed. */
+    size_t old_end = old != NULL ? (size_t)old->end : 0, pad = arena_much_unmerged(arena) ? 0 : conf_get(CONF_TOP_PAD);
     struct region *region =
         arena == &arena_main ? region_grow_main(old, need, fresh, pad, &extended) : region_grow_heap(old, need, fresh, pad, &extended);
     if (region == NULL) return false;
@@ -280,14 +313,18 @@ static void trim_by_threshold(struct arena *arena) {
 
 /* --- backlogs -------------------------------------------------------------------------------------------------------------------------------- */
 
-static void fast_push(struct arena *arena, void *mem, size_t size) {
+/* n blocks of chunk size `size` into their fast bin. */
+static void fast_push(struct arena *arena, void **mem, unsigned n, size_t size) {
     size_t index = size / CHUNK_ALIGN - 2;
-    arena_check_behind(arena, chunk_of(mem), size, "free(): invalid next size (fast)");
-    link_store(mem, arena->fast[index]);
-    key_set(mem);
-    arena->fast[index] = mem;
-    store_relaxed(&arena->fast_bytes, arena->fast_bytes + size);
-    arena->fast_count++;
+    void *next = arena->fast[index];
+    for (unsigned i = 0; i < n; i++) {
+        link_store(mem[i], next);
+        key_set(mem[i]);
+        next = mem[i];
+    }
+    arena->fast[index] = next;
+    store_relaxed(&arena->fast_bytes, arena->fast_bytes + n * size);
+    arena->fast_count += n;
 }
 
 /* The link in a block of a chain, checked before anybody follows it. */
@@ -301,42 +338,52 @@ void *arena_next_in_chain(struct arena *arena, const void *mem, const char *line
     return next;
 }
 
-/* The next block of a chain inside blocks, checked. */
-static struct chunk *chain_pop(struct arena *arena, void **chain, const char *line) {
-    void *mem = *chain;
-    struct chunk *chunk = arena_check_block(arena, mem, line);
-    *chain = arena_next_in_chain(arena, mem, line);
-    key_clear(mem);
-    return chunk;
+/* Takes up to `most` blocks off a chain inside blocks, all checked. */
+static unsigned chain_pop(struct arena *arena, void **chain, unsigned most, void **mem, const char *line) {
+    unsigned n = 0;
+    for (; n < most && *chain != NULL; n++) {
+        arena_check_block(arena, *chain, line);
+        mem[n] = *chain;
+        *chain = arena_next_in_chain(arena, *chain, line);
+    }
+    return n;
+}
+
+static size_t bytes_of(void **mem, unsigned n) {
+    size_t bytes = 0;
+    for (unsigned i = 0; i < n; i++) bytes += chunk_size(chunk_of(mem[i]));
+    return bytes;
 }
 
 static unsigned merge_inbox(struct arena *arena, unsigned step) {
+    static const char line[] = "free(): invalid pointer";
+    void *mem[ARENA_STEP];
     unsigned n = 0;
-    while (n < step) {
+    for (unsigned got = 1; got != 0 && n < step; n += got) {
         if (arena->inbox_rest == NULL && load_relaxed(&arena->inbox) != NULL) arena->inbox_rest = exchange_acquire(&arena->inbox, NULL);
-        if (arena->inbox_rest == NULL) break;
-        struct chunk *chunk = chain_pop(arena, &arena->inbox_rest, "free(): invalid pointer");
-        sub_relaxed(&arena->inbox_bytes, chunk_size(chunk));
-        arena_merge(arena, chunk);
-        n++;
+        got = chain_pop(arena, &arena->inbox_rest, step - n, mem, line);
+        if (got == 0) break;
+        sub_relaxed(&arena->inbox_bytes, bytes_of(mem, got));
+        merge_blocks(arena, mem, got, line);
     }
     return n;
 }
 
 static unsigned merge_fast(struct arena *arena, unsigned step) {
+    static const char line[] = "malloc_consolidate(): invalid chunk size";
+    void *mem[ARENA_STEP];
     unsigned n = 0;
-    for (unsigned i = 0; i < FAST_BINS; i++) {
-        while (n < step && arena->fast[i] != NULL) {
-            struct chunk *chunk = chain_pop(arena, &arena->fast[i], "malloc_consolidate(): invalid chunk size");
-            size_t size = chunk_size(chunk);
-            if (UNLIKELY(size / CHUNK_ALIGN - 2 != i)) {
-                fatal("malloc_consolidate(): invalid chunk size", "fast bin %u holds a chunk of %zu bytes at %p", i, size, (void *)chunk);
-            }
-            store_relaxed(&arena->fast_bytes, arena->fast_bytes - size);
-            arena->fast_count--;
-            arena_merge(arena, chunk);
-            n++;
+    for (unsigned index = 0; index < FAST_BINS && n < step; index++) {
+        size_t size = (index + 2) * CHUNK_ALIGN;
+        unsigned got = chain_pop(arena, &arena->fast[index], step - n, mem, line);
+        for (unsigned i = 0; i < got; i++) {
+            size_t here = chunk_size(chunk_of(mem[i]));
+            if (UNLIKELY(here != size)) fatal(line, "fast bin %u holds a chunk of %zu bytes at %p", index, here, chunk_of(mem[i]));
         }
+        store_relaxed(&arena->fast_bytes, arena->fast_bytes - got * size);
+        arena->fast_count -= got;
+        merge_blocks(arena, mem, got, line);
+        n += got;
     }
     return n;
 }
@@ -344,16 +391,15 @@ static unsigned merge_fast(struct arena *arena, unsigned step) {
 static unsigned merge_parked(struct arena *arena, unsigned step) {
     unsigned n = 0;
     for (unsigned slot = 0; slot < PARK_SLOTS && arena->parked_bytes != 0; slot++) {
-        for (unsigned depth = 0; depth < PARK_DEPTH; depth++) {
+        for (unsigned depth = 0; depth < PARK_DEPTH && n < step; depth++) {
             struct parked_batch *batch = &arena->parked[slot][depth];
-            while (n < step && batch->count != 0) {
-                void *mem = batch->mem[--batch->count];
-                struct chunk *chunk = arena_check_block(arena, mem, "free(): invalid pointer");
-                store_relaxed(&arena->parked_bytes, arena->parked_bytes - chunk_size(chunk));
-                key_clear(mem);
-                arena_merge(arena, chunk);
-                n++;
-            }
+            unsigned got = min_unsigned(batch->count, step - n);
+            void **mem = batch->mem + batch->count - got;
+            for (unsigned i = 0; i < got; i++) arena_check_block(arena, mem[i], "free(): invalid pointer");
+            store_relaxed(&arena->parked_bytes, arena->parked_bytes - bytes_of(mem, got));
+            batch->count -= got;
+            merge_blocks(arena, mem, got, "free(): invalid pointer");
+            n += got;
         }
     }
     return n;
@@ -374,44 +420,49 @@ static bool is_fast(size_t size) {
     return limit != 0 && size <= align_down(limit + CHUNK_OVERHEAD, CHUNK_ALIGN);
 }
 
-void arena_free(struct arena *arena, void **mem, unsigned n, bool fast, unsigned *left) {
+static void give_back(struct arena *arena, void **mem, unsigned n) {
+    size_t size = chunk_size(arena_check_block(arena, mem[0], "free(): invalid pointer"));
+    if (is_fast(size)) {
+        fast_push(arena, mem, n, size);
+    } else if (merge_blocks(arena, mem, n, "free(): invalid pointer") >= FAST_CONSOLIDATE && arena->fast_count != 0) {
+        arena_merge_backlog(arena, BACKLOG_FAST);
+    }
+    trim_by_threshold(arena);
+}
+
+void arena_free(struct arena *arena, void *mem, unsigned *left) {
+    if (!lock_enter(&arena->lock)) {
+        arena_send(arena, &mem, 1, left);
+        return;
+    }
+    store_relaxed(left, *left - 1);
+    struct chunk *chunk = arena_check_block(arena, mem, "free(): invalid pointer");
+    arena_check_behind(arena, chunk, chunk_size(chunk), is_fast(chunk_size(chunk)) ? "free(): invalid next size (fast)" : "free(): invalid next size (normal)");
+    give_back(arena, &mem, 1);
+    lock_leave(&arena->lock);
+}
+
+void arena_park(struct arena *arena, unsigned slot, size_t size, void **mem, unsigned n, unsigned *left) {
     if (!lock_enter(&arena->lock)) {
         arena_send(arena, mem, n, left);
         return;
     }
     store_relaxed(left, *left - n);
-    for (unsigned i = 0; i < n; i++) {
-        struct chunk *chunk = arena_check_block(arena, mem[i], "free(): invalid pointer");
-        size_t size = chunk_size(chunk);
-        if (fast && is_fast(size)) {
-            fast_push(arena, mem[i], size);
-        } else {
-            key_clear(mem[i]);
-            if (arena_merge(arena, chunk) >= FAST_CONSOLIDATE && arena->fast_count != 0) arena_merge_backlog(arena, BACKLOG_FAST);
+    size_t bytes = n * size, room = max_size(PARK_BYTES, arena->system_bytes / PARK_SHARE);
+    struct parked_batch *batch = NULL;
+    if (slot < PARK_SLOTS && arena->parked_bytes + bytes <= room) {
+        for (unsigned depth = 0; depth < PARK_DEPTH && batch == NULL; depth++) {
+            if (arena->parked[slot][depth].count == 0) batch = &arena->parked[slot][depth];
         }
     }
-    trim_by_threshold(arena);
+    if (batch != NULL) {
+        memcpy(batch->mem, mem, n * sizeof *mem);
+        batch->count = n;
+        store_relaxed(&arena->parked_bytes, arena->parked_bytes + bytes);
+    } else {
+        give_back(arena, mem, n);
+    }
     lock_leave(&arena->lock);
-}
-
-void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsigned *left) {
-    size_t bytes = 0;
-    for (unsigned i = 0; i < n && slot < PARK_SLOTS; i++) bytes += chunk_size(chunk_of(mem[i]));
-    if (slot < PARK_SLOTS && lock_enter(&arena->lock)) {
-        size_t room = max_size(PARK_BYTES, arena->system_bytes / PARK_SHARE);
-        for (unsigned depth = 0; depth < PARK_DEPTH && arena->parked_bytes + bytes <= room; depth++) {
-            struct parked_batch *batch = &arena->parked[slot][depth];
-            if (batch->count != 0) continue;
-            for (unsigned i = 0; i < n; i++) batch->mem[i] = mem[i];
-            batch->count = n;
-            store_relaxed(&arena->parked_bytes, arena->parked_bytes + bytes);
-            store_relaxed(left, *left - n);
-            n = 0;
-            break;
-        }
-        lock_leave(&arena->lock);
-    }
-    if (n != 0) arena_free(arena, mem, n, true, left);
 }
 
 /* --- the inbox --------------------------------------------------------------------------------------------------------------------------------- */

@@ -146,16 +146,17 @@ static void send_home(struct cache *cache, unsigned size_class) {
             fatal("free(): invalid pointer", "cached block at %p: its header 0x%lx was overwritten after it was freed", chunk_mem(last),
                   (unsigned long)chunk_head(last));
         }
-        /* Those of the same owner move to the end. */
+        /* Those of the same owner move to the end; mostly they all are. */
         for (unsigned i = total; i-- > 0;) {
             void *mem = cache->transit[i];
             if (chunk_tag(chunk_of(mem)) != id) continue;
-            store_relaxed(&cache->transit[i], cache->transit[--rest]);
+            if (--rest == i) continue;
+            store_relaxed(&cache->transit[i], cache->transit[rest]);
             store_relaxed(&cache->transit[rest], mem);
         }
         struct arena *arena = arena_of_id(id);
         if (arena == cache->arena) {
-            arena_park(arena, size_class, cache->transit + rest, total - rest, &cache->in_transit);
+            arena_park(arena, size_class, class_size(size_class), cache->transit + rest, total - rest, &cache->in_transit);
         } else {
             arena_send(arena, cache->transit + rest, total - rest, &cache->in_transit);
         }
@@ -276,7 +277,6 @@ static void *refill(struct cache *cache, unsigned size_class) {
     while (left > 1 && magazine->top != magazine->limit) {
         void *next = cache->transit[--left];
         store_relaxed(&cache->in_transit, left);
-        key_set(next); /* also fresh ones: a stale pointer to one of them is a double free as well */
         __atomic_signal_fence(__ATOMIC_RELEASE);
         store_relaxed(magazine->top, next);
         store_relaxed(&magazine->top, magazine->top + 1);
@@ -411,7 +411,7 @@ void cache_free(void *mem) {
     count_net(cache, size, -1);
     unsigned one = 1;
     if (arena == arena_mine(cache) || load_relaxed(&arena->lock.word) == LOCK_FREE) {
-        arena_free(arena, &mem, 1, true, &one);
+        arena_free(arena, mem, &one);
     } else {
         arena_send(arena, &mem, 1, &one);
     }

@@ -15,10 +15,9 @@ void bins_init(struct bins *bins, uint32_t id) {
     for (unsigned i = 1; i < BIN_COUNT; i++) bins->bin[i].fd = bins->bin[i].bk = bin_chunk(bins, i);
 }
 
-static bool is_pseudo(const struct bins *bins, const struct chunk *chunk) {
-    uintptr_t at = (uintptr_t)chunk + offsetof(struct chunk, fd);
-    return at >= (uintptr_t)&bins->bin[1] && at < (uintptr_t)&bins->bin[BIN_COUNT] &&
-           (at - (uintptr_t)&bins->bin[0]) % sizeof bins->bin[0] == 0;
+static inline bool is_pseudo(const struct bins *bins, const struct chunk *chunk) {
+    uintptr_t at = (uintptr_t)chunk + offsetof(struct chunk, fd) - (uintptr_t)&bins->bin[1];
+    return at < sizeof bins->bin - sizeof bins->bin[0] && at % sizeof bins->bin[0] == 0;
 }
 
 static COLD _Noreturn void broken(const char *line, const struct chunk *chunk, const char *what, const void *found, const void *expected) {
@@ -38,7 +37,7 @@ static COLD _Noreturn void astray(const char *line, const struct chunk *chunk, c
 
 /* A neighbour in the ring: a binned chunk of ours or a bin's pseudo-chunk. */
 static inline bool is_neighbour(const struct bins *bins, const struct chunk *chunk) {
-    return bins_owns(bins, chunk) || is_pseudo(bins, chunk);
+    return is_pseudo(bins, chunk) || bins_owns(bins, chunk);
 }
 
 /* Links `chunk` between `before` and its fd; the ring there must be whole. */
@@ -89,19 +88,26 @@ static inline struct chunk *tree_child(struct bins *bins, struct chunk *node, un
     return child;
 }
 
-/* Where a size is, or would be put. */
+/* Where a size is, or would be put. The chunks are in range, nothing else about them is checked. */
 struct tree_place {
     struct chunk **slot, *parent;
     struct chunk *same;  /* the head of exactly that size, or NULL; */
     struct chunk *above; /* then the head of the smallest size above it, or NULL */
 };
 
-static struct tree_place tree_find(struct bins *bins, unsigned index, size_t size) {
+/* The way down only reads, bounded and in range; what it ends at is checked by its seal by those who do something with it. */
+static inline struct chunk *tree_step(struct bins *bins, struct chunk *from, struct chunk *to) {
+    COUNT_STEP();
+    if (UNLIKELY(to != NULL && !bins_range(bins, to))) astray(tree_line, from, "link of the search index", to);
+    return to;
+}
+
+static ALWAYS_INLINE struct tree_place tree_find(struct bins *bins, unsigned index, size_t size) {
     struct tree_place place = {.slot = tree_root(bins, index)};
-    struct chunk *right = NULL;
+    struct chunk *right = NULL, *node = tree_step(bins, bin_chunk(bins, index), *place.slot);
     size_t above_size = SIZE_MAX;
-    struct chunk *node = tree_link(bins, bin_chunk(bins, index), *place.slot);
     for (unsigned bit = tree_bit(index); node != NULL; bit--) {
+        if (UNLIKELY(bit < 3)) astray(tree_line, place.parent, "link of the search index", node); /* deeper than sizes have bits */
         size_t here = chunk_size(node);
         if (here == size) {
             place.same = node;
@@ -112,10 +118,13 @@ static struct tree_place tree_find(struct bins *bins, unsigned index, size_t siz
         if (side == 0 && node->child[1] != NULL) right = node; /* all sizes there are above `size` */
         place.parent = node;
         place.slot = &node->child[side];
-        node = tree_child(bins, node, side);
+        node = tree_step(bins, node, *place.slot);
     }
     /* The smallest of the nearest subtree on the right: the leftmost path holds it. */
-    for (node = right != NULL ? tree_child(bins, right, 1) : NULL; node != NULL; node = tree_child(bins, node, node->child[0] == NULL)) {
+    unsigned left = tree_bit(index);
+    for (node = right != NULL ? tree_step(bins, right, right->child[1]) : NULL; node != NULL;
+         node = tree_step(bins, node, node->child[node->child[0] == NULL])) {
+        if (UNLIKELY(left-- < 3)) astray(tree_line, right, "link of the search index", node);
         if (chunk_size(node) < above_size) place.above = node, above_size = chunk_size(node);
     }
     return place;
@@ -162,6 +171,7 @@ static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index)
     size_t size = chunk_size(chunk);
     struct chunk *bin = bin_chunk(bins, index);
     struct tree_place place = tree_find(bins, index, size);
+    tree_link(bins, bin, place.same != NULL ? place.same : place.parent);
     if (place.same != NULL) { /* second of its size: the head keeps its links */
         chunk->fd_nextsize = chunk->bk_nextsize = NULL;
         ring_insert(bins, chunk, place.same, "malloc(): largebin double linked list corrupted (bk)");
@@ -174,7 +184,7 @@ static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index)
     } else {
         /* Heads descend along fd_nextsize, and the smallest leads round to the largest. */
         struct chunk *largest = next_head(bins, bin, bin->fd);
-        struct chunk *below = above != NULL ? next_head(bins, above, above->fd_nextsize) : largest;
+        struct chunk *below = tree_link(bins, bin, above) != NULL ? next_head(bins, above, above->fd_nextsize) : largest;
         if (above == NULL) above = next_head(bins, largest, largest->bk_nextsize); /* the smallest: ring order */
         if (UNLIKELY(below->bk_nextsize != above)) broken(large_line, below, "bk_nextsize", below->bk_nextsize, above);
         bool is_largest = below == largest && size > chunk_size(largest);
@@ -221,7 +231,7 @@ static void remove_large(struct bins *bins, struct chunk *chunk, unsigned index,
 struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size) {
     /* In a bin above that of the size everything fits, and the size's bits say nothing about the way. */
     struct tree_place place = tree_find(bins, index, bin_index(size) == index ? size : 0);
-    struct chunk *head = place.same != NULL ? place.same : place.above;
+    struct chunk *head = tree_link(bins, bin_chunk(bins, index), place.same != NULL ? place.same : place.above);
     if (head == NULL) return NULL;
     struct chunk *second = head->fd; /* taking it leaves ring and index of the heads alone */
     if (second == head->fd_nextsize || is_pseudo(bins, second)) return head;
