@@ -262,14 +262,18 @@ enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t a
 
 /* --- batches ---------------------------------------------------------------------------------------------------------------------------------------- */
 
-static unsigned unpark(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem) {
+static unsigned unpark(struct arena *arena, unsigned slot, unsigned want, void **mem) {
     for (unsigned depth = slot < PARK_SLOTS ? PARK_DEPTH : 0; depth-- > 0;) {
         struct parked_batch *batch = &arena->parked[slot][depth];
         unsigned n = batch->count < want ? batch->count : want;
         if (n == 0) continue;
         batch->count -= n;
-        for (unsigned i = 0; i < n; i++) store_relaxed(&mem[i], batch->mem[batch->count + i]);
-        store_relaxed(&arena->parked_bytes, arena->parked_bytes - n * size);
+        size_t bytes = 0;
+        for (unsigned i = 0; i < n; i++) {
+            store_relaxed(&mem[i], batch->mem[batch->count + i]);
+            bytes += chunk_size(chunk_of(mem[i]));
+        }
+        store_relaxed(&arena->parked_bytes, arena->parked_bytes - bytes);
         return n;
     }
     return 0;
@@ -306,7 +310,7 @@ static unsigned take_from_bins(struct arena *arena, size_t size, unsigned want, 
 enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, unsigned means, void **mem, unsigned *count) {
     if (!lock_enter(&arena->lock)) return ARENA_REFUSED;
     enum arena_status status = ARENA_OK;
-    unsigned parked = unpark(arena, slot, size, want, mem), n = parked;
+    unsigned parked = unpark(arena, slot, want, mem), n = parked;
     if (n == 0) arena_merge_backlog(arena, BACKLOG_INBOX);
     if (n == 0) n = take_from_bins(arena, size, want, mem);
     if (n == 0) n = from_top(arena, size, want, mem, NULL);

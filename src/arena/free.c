@@ -152,11 +152,11 @@ static size_t merge_blocks(struct arena *arena, void **mem, unsigned n, const ch
             }
             struct chunk *high = low == chunk ? first : chunk;
             size_t here = chunk_size(arena_check_block(arena, mem[i], line));
+            if (low == chunk && here != single) break;
             if (UNLIKELY(!(chunk_head(high) & FLAG_P))) {
                 fatal("double free or corruption (!prev)", "block at %p: its header says that the block before it is free already",
                       chunk_mem(high));
             }
-            if (low == chunk && here != single) break;
             key_clear(mem[i]);
             chunk_wipe(high);
             size += here;
@@ -313,18 +313,13 @@ static void trim_by_threshold(struct arena *arena) {
 
 /* --- backlogs -------------------------------------------------------------------------------------------------------------------------------- */
 
-/* n blocks of chunk size `size` into their fast bin. */
-static void fast_push(struct arena *arena, void **mem, unsigned n, size_t size) {
+static void fast_push(struct arena *arena, void *mem, size_t size) {
     size_t index = size / CHUNK_ALIGN - 2;
-    void *next = arena->fast[index];
-    for (unsigned i = 0; i < n; i++) {
-        link_store(mem[i], next);
-        key_set(mem[i]);
-        next = mem[i];
-    }
-    arena->fast[index] = next;
-    store_relaxed(&arena->fast_bytes, arena->fast_bytes + n * size);
-    arena->fast_count += n;
+    link_store(mem, arena->fast[index]);
+    key_set(mem);
+    arena->fast[index] = mem;
+    store_relaxed(&arena->fast_bytes, arena->fast_bytes + size);
+    arena->fast_count++;
 }
 
 /* The link in a block of a chain, checked before anybody follows it. */
@@ -420,11 +415,18 @@ static bool is_fast(size_t size) {
     return limit != 0 && size <= align_down(limit + CHUNK_OVERHEAD, CHUNK_ALIGN);
 }
 
+/* The caller has checked the blocks' seals; whoever takes them out of a list does so again. */
 static void give_back(struct arena *arena, void **mem, unsigned n) {
-    size_t size = chunk_size(arena_check_block(arena, mem[0], "free(): invalid pointer"));
-    if (is_fast(size)) {
-        fast_push(arena, mem, n, size);
-    } else if (merge_blocks(arena, mem, n, "free(): invalid pointer") >= FAST_CONSOLIDATE && arena->fast_count != 0) {
+    unsigned rest = 0;
+    for (unsigned i = 0; i < n; i++) {
+        size_t size = chunk_size(chunk_of(mem[i]));
+        if (is_fast(size)) {
+            fast_push(arena, mem[i], size);
+        } else {
+            mem[rest++] = mem[i];
+        }
+    }
+    if (merge_blocks(arena, mem, rest, "free(): invalid pointer") >= FAST_CONSOLIDATE && arena->fast_count != 0) {
         arena_merge_backlog(arena, BACKLOG_FAST);
     }
     trim_by_threshold(arena);
@@ -437,18 +439,19 @@ void arena_free(struct arena *arena, void *mem, unsigned *left) {
     }
     store_relaxed(left, *left - 1);
     struct chunk *chunk = arena_check_block(arena, mem, "free(): invalid pointer");
-    arena_check_behind(arena, chunk, chunk_size(chunk), is_fast(chunk_size(chunk)) ? "free(): invalid next size (fast)" : "free(): invalid next size (normal)");
+    size_t size = chunk_size(chunk);
+    if (is_fast(size)) arena_check_behind(arena, chunk, size, "free(): invalid next size (fast)");
     give_back(arena, &mem, 1);
     lock_leave(&arena->lock);
 }
 
-void arena_park(struct arena *arena, unsigned slot, size_t size, void **mem, unsigned n, unsigned *left) {
+void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsigned *left) {
     if (!lock_enter(&arena->lock)) {
         arena_send(arena, mem, n, left);
         return;
     }
     store_relaxed(left, *left - n);
-    size_t bytes = n * size, room = max_size(PARK_BYTES, arena->system_bytes / PARK_SHARE);
+    size_t bytes = bytes_of(mem, n), room = max_size(PARK_BYTES, arena->system_bytes / PARK_SHARE);
     struct parked_batch *batch = NULL;
     if (slot < PARK_SLOTS && arena->parked_bytes + bytes <= room) {
         for (unsigned depth = 0; depth < PARK_DEPTH && batch == NULL; depth++) {

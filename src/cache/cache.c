@@ -156,7 +156,7 @@ static void send_home(struct cache *cache, unsigned size_class) {
         }
         struct arena *arena = arena_of_id(id);
         if (arena == cache->arena) {
-            arena_park(arena, size_class, class_size(size_class), cache->transit + rest, total - rest, &cache->in_transit);
+            arena_park(arena, size_class, cache->transit + rest, total - rest, &cache->in_transit);
         } else {
             arena_send(arena, cache->transit + rest, total - rest, &cache->in_transit);
         }

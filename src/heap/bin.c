@@ -40,8 +40,8 @@ static inline bool is_neighbour(const struct bins *bins, const struct chunk *chu
     return is_pseudo(bins, chunk) || bins_owns(bins, chunk);
 }
 
-/* Links `chunk` between `before` and its fd; the ring there must be whole. */
-static void ring_insert(struct bins *bins, struct chunk *chunk, struct chunk *before, const char *line) {
+/* Links `chunk` between `before`, which is known to be good, and its fd; the ring there must be whole. */
+static inline void ring_insert(struct bins *bins, struct chunk *chunk, struct chunk *before, const char *line) {
     struct chunk *after = before->fd;
     if (UNLIKELY(!is_neighbour(bins, after))) astray(line, before, "fd", after);
     if (UNLIKELY(after->bk != before)) broken(line, after, "bk", after->bk, before);
@@ -53,7 +53,7 @@ static void ring_insert(struct bins *bins, struct chunk *chunk, struct chunk *be
     bins->count++;
 }
 
-static void ring_remove(struct bins *bins, struct chunk *chunk, const char *line) {
+static inline void ring_remove(struct bins *bins, struct chunk *chunk, const char *line) {
     struct chunk *fd = chunk->fd, *bk = chunk->bk;
     if (UNLIKELY(!is_neighbour(bins, fd))) astray(line, chunk, "fd", fd);
     if (UNLIKELY(!is_neighbour(bins, bk))) astray(line, chunk, "bk", bk);
@@ -88,23 +88,16 @@ static inline struct chunk *tree_child(struct bins *bins, struct chunk *node, un
     return child;
 }
 
-/* Where a size is, or would be put. The chunks are in range, nothing else about them is checked. */
+/* Where a size is, or would be put. */
 struct tree_place {
     struct chunk **slot, *parent;
     struct chunk *same;  /* the head of exactly that size, or NULL; */
     struct chunk *above; /* then the head of the smallest size above it, or NULL */
 };
 
-/* The way down only reads, bounded and in range; what it ends at is checked by its seal by those who do something with it. */
-static inline struct chunk *tree_step(struct bins *bins, struct chunk *from, struct chunk *to) {
-    COUNT_STEP();
-    if (UNLIKELY(to != NULL && !bins_range(bins, to))) astray(tree_line, from, "link of the search index", to);
-    return to;
-}
-
 static ALWAYS_INLINE struct tree_place tree_find(struct bins *bins, unsigned index, size_t size) {
     struct tree_place place = {.slot = tree_root(bins, index)};
-    struct chunk *right = NULL, *node = tree_step(bins, bin_chunk(bins, index), *place.slot);
+    struct chunk *right = NULL, *node = tree_link(bins, bin_chunk(bins, index), *place.slot);
     size_t above_size = SIZE_MAX;
     for (unsigned bit = tree_bit(index); node != NULL; bit--) {
         if (UNLIKELY(bit < 3)) astray(tree_line, place.parent, "link of the search index", node); /* deeper than sizes have bits */
@@ -118,12 +111,12 @@ static ALWAYS_INLINE struct tree_place tree_find(struct bins *bins, unsigned ind
         if (side == 0 && node->child[1] != NULL) right = node; /* all sizes there are above `size` */
         place.parent = node;
         place.slot = &node->child[side];
-        node = tree_step(bins, node, *place.slot);
+        node = tree_link(bins, node, *place.slot);
     }
     /* The smallest of the nearest subtree on the right: the leftmost path holds it. */
     unsigned left = tree_bit(index);
-    for (node = right != NULL ? tree_step(bins, right, right->child[1]) : NULL; node != NULL;
-         node = tree_step(bins, node, node->child[node->child[0] == NULL])) {
+    for (node = right != NULL ? tree_link(bins, right, right->child[1]) : NULL; node != NULL;
+         node = tree_link(bins, node, node->child[node->child[0] == NULL])) {
         if (UNLIKELY(left-- < 3)) astray(tree_line, right, "link of the search index", node);
         if (chunk_size(node) < above_size) place.above = node, above_size = chunk_size(node);
     }
@@ -171,7 +164,6 @@ static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index)
     size_t size = chunk_size(chunk);
     struct chunk *bin = bin_chunk(bins, index);
     struct tree_place place = tree_find(bins, index, size);
-    tree_link(bins, bin, place.same != NULL ? place.same : place.parent);
     if (place.same != NULL) { /* second of its size: the head keeps its links */
         chunk->fd_nextsize = chunk->bk_nextsize = NULL;
         ring_insert(bins, chunk, place.same, "malloc(): largebin double linked list corrupted (bk)");
@@ -184,12 +176,13 @@ static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index)
     } else {
         /* Heads descend along fd_nextsize, and the smallest leads round to the largest. */
         struct chunk *largest = next_head(bins, bin, bin->fd);
-        struct chunk *below = tree_link(bins, bin, above) != NULL ? next_head(bins, above, above->fd_nextsize) : largest;
+        struct chunk *below = above != NULL ? next_head(bins, above, above->fd_nextsize) : largest;
         if (above == NULL) above = next_head(bins, largest, largest->bk_nextsize); /* the smallest: ring order */
         if (UNLIKELY(below->bk_nextsize != above)) broken(large_line, below, "bk_nextsize", below->bk_nextsize, above);
         bool is_largest = below == largest && size > chunk_size(largest);
         bool is_smallest = below == largest && !is_largest;
         struct chunk *before = is_largest ? bin : is_smallest ? bin->bk : below->bk;
+        if (UNLIKELY(!is_neighbour(bins, before))) astray(large_line, below, "bk", before);
         ring_insert(bins, chunk, before, "malloc(): largebin double linked list corrupted (bk)");
         chunk->fd_nextsize = below;
         chunk->bk_nextsize = above;
@@ -231,7 +224,7 @@ static void remove_large(struct bins *bins, struct chunk *chunk, unsigned index,
 struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size) {
     /* In a bin above that of the size everything fits, and the size's bits say nothing about the way. */
     struct tree_place place = tree_find(bins, index, bin_index(size) == index ? size : 0);
-    struct chunk *head = tree_link(bins, bin_chunk(bins, index), place.same != NULL ? place.same : place.above);
+    struct chunk *head = place.same != NULL ? place.same : place.above;
     if (head == NULL) return NULL;
     struct chunk *second = head->fd; /* taking it leaves ring and index of the heads alone */
     if (second == head->fd_nextsize || is_pseudo(bins, second)) return head;
