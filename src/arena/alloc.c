@@ -80,28 +80,17 @@ static void *from_small(struct arena *arena, size_t size) {
     return cut(arena, arena_take_out(arena, chunk, "malloc(): smallbin double linked list corrupted"), size);
 }
 
-static const char unsorted_line[] = "malloc(): unsorted double linked list corrupted";
-
 /* Step 4. NULL if there is no exact fit among the first ARENA_STEP. */
 static void *from_unsorted(struct arena *arena, size_t size) {
+    static const char line[] = "malloc(): unsorted double linked list corrupted";
     struct chunk *bin = bin_chunk(&arena->bins, BIN_UNSORTED);
-    for (unsigned step = 0; step < ARENA_STEP && !bin_is_empty(&arena->bins, BIN_UNSORTED); step++) {
-        struct chunk *chunk = bin->bk;
-        if (UNLIKELY(chunk == NULL || !bins_owns(&arena->bins, chunk))) {
-            fatal(unsorted_line, "the unsorted bin leads to %p, which is not a free chunk of arena %u; something wrote to freed memory",
-                  (void *)chunk, arena->id);
-        }
+    for (unsigned step = 0; step < ARENA_STEP && bin->bk != bin; step++) {
+        struct chunk *chunk = bin_last_unsorted(&arena->bins);
         size_t here = chunk_size(chunk);
-        if (size < SMALL_LIMIT && chunk == arena->last_remainder && chunk->bk == bin && here >= size + CHUNK_MIN) {
-            return cut(arena, arena_take_out(arena, chunk, unsorted_line), size);
-        }
-        /* Anything that nothing can be cut from counts as exact. */
-        bool exact = here >= size && here - size < CHUNK_ALIGN;
-        bool remainder = chunk == arena->last_remainder;
-        arena_take_out(arena, chunk, unsorted_line);
-        if (exact) return cut(arena, chunk, size);
-        bin_insert_sorted(&arena->bins, chunk);
-        if (remainder) arena->last_remainder = chunk;
+        bool exact = here >= size && here - size < CHUNK_ALIGN; /* nothing can be cut from it */
+        bool remainder = size < SMALL_LIMIT && chunk == arena->last_remainder && chunk->bk == bin && here >= size + CHUNK_MIN;
+        if (exact || remainder) return cut(arena, arena_take_out(arena, chunk, line), size);
+        bin_sort_last(&arena->bins);
     }
     return NULL;
 }
@@ -116,8 +105,8 @@ static struct chunk *best_fit(struct arena *arena, size_t size) {
     }
     index = index < BIN_COUNT ? bin_next_used(&arena->bins, index) : 0;
     if (index == 0) return NULL;
-    struct chunk *chunk = index < BIN_FIRST_LARGE ? bin_chunk(&arena->bins, index)->bk : bin_best_fit(&arena->bins, index, size);
-    if (UNLIKELY(chunk == NULL || !bins_owns(&arena->bins, chunk) || chunk_size(chunk) < size)) {
+    struct chunk *chunk = bin_chunk(&arena->bins, index)->bk; /* the smallest */
+    if (UNLIKELY(!bins_owns(&arena->bins, chunk) || chunk_size(chunk) < size)) {
         fatal("malloc(): corrupted bin", "bin %u leads to %p, which is not a free chunk of at least %zu bytes", index, (void *)chunk, size);
     }
     return arena_take_out(arena, chunk, ARENA_LIST_LINE);

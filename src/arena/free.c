@@ -63,6 +63,8 @@ struct chunk *arena_check_block(struct arena *arena, void *mem, const char *line
     return chunk;
 }
 
+static const char next_line[] = "free(): invalid next size (normal)";
+
 /* --- merging --------------------------------------------------------------------------------------------------------------------------------- */
 
 struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk, const char *line) {
@@ -83,16 +85,22 @@ static struct chunk *previous(struct arena *arena, struct chunk *chunk) {
     return before;
 }
 
+static COLD _Noreturn void bad_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line) {
+    struct chunk *next = chunk_at(chunk, size);
+    bool inside = bins_range(&arena->bins, next);
+    if (!inside && strcmp(line, next_line) == 0) {
+        fatal("double free or corruption (out)", "block at %p of %zu bytes would end outside arena %u", chunk_mem(chunk), size, arena->id);
+    }
+    fatal(line,
+          "block at %p of %zu bytes: header 0x%lx behind it, at %p, carries no seal of arena %u; something wrote past the end of this "
+          "block",
+          chunk_mem(chunk), size, inside ? (unsigned long)chunk_head(next) : 0ul, (void *)next, arena->id);
+}
+
 uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line) {
     struct chunk *next = chunk_at(chunk, size);
-    uint64_t head = bins_range(&arena->bins, next) ? chunk_head(next) : 0;
-    uint32_t tag = head != 0 ? head_tag(head, next) : TAG_STATE, state = tag & TAG_STATE;
-    if (UNLIKELY((tag & TAG_ID) != arena->id || state == TAG_STATE || state == TAG_MAPPED)) {
-        fatal(line,
-              "block at %p of %zu bytes: header 0x%lx behind it, at %p, carries no seal of arena %u; something wrote past the end of this "
-              "block",
-              chunk_mem(chunk), size, (unsigned long)head, (void *)next, arena->id);
-    }
+    uint32_t tag = bins_range(&arena->bins, next) ? chunk_tag(next) : TAG_STATE, state = tag & TAG_STATE;
+    if (UNLIKELY((tag & TAG_ID) != arena->id || state == TAG_STATE || state == TAG_MAPPED)) bad_behind(arena, chunk, size, line);
     return tag;
 }
 
@@ -102,10 +110,7 @@ size_t arena_merge(struct arena *arena, struct chunk *chunk) {
     uint64_t head = chunk_head(chunk);
     size_t size = head_size(head);
     struct chunk *next = chunk_at(chunk, size);
-    if (UNLIKELY(!bins_range(&arena->bins, next))) {
-        fatal("double free or corruption (out)", "block at %p of %zu bytes would end outside arena %u", chunk_mem(chunk), size, arena->id);
-    }
-    uint32_t tag = arena_check_behind(arena, chunk, size, "free(): invalid next size (normal)");
+    uint32_t tag = arena_check_behind(arena, chunk, size, next_line);
     uint64_t next_head = chunk_head(next);
     if (UNLIKELY(!(next_head & FLAG_P))) {
         fatal("double free or corruption (!prev)", "block at %p of %zu bytes: the chunk behind it says that it is free already",
@@ -127,7 +132,7 @@ size_t arena_merge(struct arena *arena, struct chunk *chunk) {
             chunk_wipe(next);
             size += head_size(next_head);
         } else {
-            chunk_set_p(next, false);
+            chunk_set(next, head_size(next_head), (uint32_t)(next_head & (FLAG_MASK & ~FLAG_P)), tag);
         }
         chunk_set(chunk, size, FLAG_P | arena->flag_a, TAG_BINNED | arena->id);
         chunk_at(chunk, size)->prev_size = size;
@@ -266,13 +271,21 @@ static void reopen_top(struct arena *arena) {
     arena_set_top(arena, last, region->end);
 }
 
+/* Bytes at the top that were handed out since they were last fresh. */
+static size_t touched_top(const struct arena *arena) {
+    if (arena->top == NULL) return 0;
+    const char *top = (const char *)arena->top, *touched = arena->top_region->clean;
+    if (touched > arena->top_end) touched = arena->top_end;
+    return touched > top + CHUNK_HEADER ? (size_t)(touched - top) : 0;
+}
+
 /* Gives back what lies touched at the top beyond `threshold`, but for `pad` bytes. */
 void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
     struct region *region = arena->top_region;
-    if (arena->top == NULL) return;
     char *top = (char *)arena->top;
-    char *touched = region->clean < arena->top_end ? region->clean : arena->top_end;
-    if (touched <= top + CHUNK_HEADER || (size_t)(touched - top) <= threshold) return;
+    size_t touched_bytes = touched_top(arena);
+    if (touched_bytes <= threshold) return;
+    char *touched = top + touched_bytes;
     if (top == region->start && region->kind != SEEMALLOC_REGION_BRK &&
         (arena->regions->next != NULL || load_relaxed(&arena->threads) == 0)) {
         /* Wholly free, and not all that a working arena has. */
@@ -300,6 +313,7 @@ void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
 /* Giving back what is needed again at once costs a system call and faults each time: every growth that follows a trim lets the arena keep
  * twice as much, unless the user has set the thresholds. An arena without threads keeps nothing else. */
 static void trim_by_threshold(struct arena *arena) {
+    if (touched_top(arena) < KIB(4)) return;
     bool deserted = arena != &arena_main && load_relaxed(&arena->threads) == 0;
     size_t threshold = conf_get(CONF_TRIM_THRESHOLD), pad = conf_get(CONF_TOP_PAD), before = arena->system_bytes;
     if (deserted) threshold = pad = 0;

@@ -4,7 +4,7 @@
 #include "conf/conf.h"
 #include "heap/mapped.h"
 
-#define LEND_SHARE 16       /* an arena lends when this share of it is free, */
+#define LEND_SHARE 64       /* an arena lends when this share of it is free, */
 #define LEND_BYTES KIB(128) /* and this much */
 #define LENDERS 8           /* arenas that are looked at */
 

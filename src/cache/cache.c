@@ -57,16 +57,18 @@ void cache_init(void) {
 
 /* --- a thread's cache -------------------------------------------------------------------------------------------------------------------------- */
 
+static unsigned bits_of(size_t size) { return top_bit(size - 1) + 1; }
+
 static unsigned count_max(unsigned size_class) {
-    size_t count = CLASS_BYTES / class_size(size_class);
+    size_t count = CLASS_BYTES >> bits_of(class_size(size_class));
     count = count < CLASS_COUNT_MIN ? CLASS_COUNT_MIN : min_size(count, MAGAZINE_MAX);
     return (unsigned)min_size(count, conf_get(CONF_TCACHE_COUNT));
 }
 
 static unsigned count_first(unsigned size_class) {
-    if (class_size(size_class) > FIRST_BYTES) return 0; /* only where the program holds several */
-    size_t count = min_size(max_size(KIB(1) / class_size(size_class), 1), 4);
-    return (unsigned)min_size(count, conf_get(CONF_TCACHE_COUNT));
+    size_t size = class_size(size_class);
+    if (size > FIRST_BYTES) return 0; /* only where the program holds several */
+    return (unsigned)min_size(min_size(max_size(KIB(1) >> bits_of(size), 1), 4), conf_get(CONF_TCACHE_COUNT));
 }
 
 /* Idle caches of many threads must not outweigh what the process uses. */
@@ -104,13 +106,10 @@ static struct cache *cache_new(void) {
     return cache;
 }
 
-/* This thread's cache, made now if it has none; NULL before the settings are known and after the thread's exit. Where caches are switched off
- * it has no classes, and says which arena is the thread's. */
-static struct cache *cache_mine(void) {
-    struct cache *cache = cache_self;
-    if (LIKELY(cache != &cache_none && cache != &cache_dead)) return cache;
-    if (cache == &cache_dead || load_relaxed(&configured) != START_DONE) return NULL;
-    cache = cache_new();
+static NOINLINE struct cache *cache_begin(void) {
+    cache_init();
+    if (cache_self == &cache_dead || load_relaxed(&configured) != START_DONE) return NULL;
+    struct cache *cache = cache_new();
     if (cache == NULL) return NULL;
     add_relaxed(&live_caches, 1);
     cache->arena = arena_attach(prim_is_main_thread());
@@ -122,6 +121,13 @@ static struct cache *cache_mine(void) {
     cache_self = cache;
     prim_thread_exit_arm(cache); /* may allocate: the cache serves that already */
     return cache;
+}
+
+/* This thread's cache, made now if it has none; NULL before the settings are known and after the thread's exit. Everything is set up then.
+ * Where caches are switched off it has no classes, and says which arena is the thread's. */
+static inline struct cache *cache_mine(void) {
+    struct cache *cache = cache_self;
+    return LIKELY(cache != &cache_none && cache != &cache_dead) ? cache : cache_begin();
 }
 
 /* A slow path works on transit and limits: one at a time, also when a signal handler interrupts it. */
@@ -195,17 +201,14 @@ static void set_limit(struct cache *cache, unsigned size_class, unsigned count) 
     cache->magazine[size_class].limit = cache->magazine[size_class].bottom + count;
 }
 
-/* How far a magazine may grow: what the thread took less what it gave, in blocks (a thread that only frees counts likewise), by a share. */
-static unsigned limit_most(const struct cache *cache, unsigned size_class) {
-    unsigned held = (unsigned)(cache->net[size_class] < 0 ? -cache->net[size_class] : cache->net[size_class]);
-    unsigned share = held / (size_class <= CLASS_EXACT ? SHARE_SMALL : SHARE_MEDIUM), first = count_first(size_class);
-    return min_unsigned(share > first ? share : first, count_max(size_class));
-}
-
-/* After a miss: opens a magazine, or doubles it while all limits allow. */
+/* After a miss: opens a magazine, or doubles it while all limits allow. It may grow to what the thread took less what it gave, in blocks (a
+ * thread that only frees counts likewise), by a share. */
 static void widen(struct cache *cache, unsigned size_class) {
-    unsigned now = limit_of(cache, size_class), most = limit_most(cache, size_class);
-    unsigned wanted = min_unsigned(now == 0 ? max_unsigned(count_first(size_class), 1) : 2 * now, most);
+    unsigned held = (unsigned)(cache->net[size_class] < 0 ? -cache->net[size_class] : cache->net[size_class]), now = limit_of(cache, size_class);
+    unsigned share = held / (size_class <= CLASS_EXACT ? SHARE_SMALL : SHARE_MEDIUM);
+    if (now != 0 && now >= share) return;
+    unsigned first = count_first(size_class), most = min_unsigned(max_unsigned(share, first), count_max(size_class));
+    unsigned wanted = min_unsigned(now == 0 ? max_unsigned(first, 1) : 2 * now, most);
     bool modest = now == 0 && size_class <= CLASS_EXACT;
     if (wanted <= now || (!modest && cache->reserved + class_size(size_class) * (wanted - now) > cache->budget)) return;
     set_limit(cache, size_class, wanted);
@@ -291,7 +294,6 @@ static void *refill(struct cache *cache, unsigned size_class) {
 }
 
 void *cache_alloc(size_t size) {
-    cache_init();
     struct cache *cache = cache_mine();
     if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
     if (class_serves(cache, size) && slow_enter(cache)) {
@@ -304,7 +306,6 @@ void *cache_alloc(size_t size) {
 }
 
 void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
-    cache_init();
     struct cache *cache = cache_mine();
     struct arena *arena = arena_mine(cache);
     void *mem = arena_serve(arena_less_busy(arena), size, align, zeroed);
@@ -381,7 +382,7 @@ static void free_mapped(void *mem, uint64_t head) {
 }
 
 void cache_free(void *mem) {
-    cache_init();
+    struct cache *cache = cache_mine();
     struct chunk *chunk = chunk_of(mem);
     uint64_t head = chunk_head(chunk);
     uint32_t tag = head_tag(head, chunk);
@@ -395,7 +396,6 @@ void cache_free(void *mem) {
     if (UNLIKELY(key_matches(mem))) check_double_free(mem, head);
     if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) memset(mem, (int)conf_get(CONF_PERTURB), head_usable(head));
     if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
-    struct cache *cache = cache_mine();
     unsigned size_class = size <= CLASS_SIZE_MAX ? class_below(size) : CLASS_COUNT;
     if (cache != NULL && size_class < cache->classes && slow_enter(cache)) {
         struct magazine *magazine = &cache->magazine[size_class];

@@ -41,7 +41,7 @@ static inline bool is_neighbour(const struct bins *bins, const struct chunk *chu
 }
 
 /* Links `chunk` between `before`, which is known to be good, and its fd; the ring there must be whole. */
-static inline void ring_insert(struct bins *bins, struct chunk *chunk, struct chunk *before, const char *line) {
+static inline void ring_link(struct bins *bins, struct chunk *chunk, struct chunk *before, const char *line) {
     struct chunk *after = before->fd;
     if (UNLIKELY(!is_neighbour(bins, after))) astray(line, before, "fd", after);
     if (UNLIKELY(after->bk != before)) broken(line, after, "bk", after->bk, before);
@@ -49,11 +49,9 @@ static inline void ring_insert(struct bins *bins, struct chunk *chunk, struct ch
     chunk->bk = before;
     before->fd = chunk;
     after->bk = chunk;
-    store_relaxed(&bins->bytes, bins->bytes + chunk_size(chunk));
-    bins->count++;
 }
 
-static inline void ring_remove(struct bins *bins, struct chunk *chunk, const char *line) {
+static inline void ring_unlink(struct bins *bins, struct chunk *chunk, const char *line) {
     struct chunk *fd = chunk->fd, *bk = chunk->bk;
     if (UNLIKELY(!is_neighbour(bins, fd))) astray(line, chunk, "fd", fd);
     if (UNLIKELY(!is_neighbour(bins, bk))) astray(line, chunk, "bk", bk);
@@ -61,8 +59,6 @@ static inline void ring_remove(struct bins *bins, struct chunk *chunk, const cha
     if (UNLIKELY(bk->fd != chunk)) broken(line, bk, "fd", bk->fd, chunk);
     fd->bk = bk;
     bk->fd = fd;
-    store_relaxed(&bins->bytes, bins->bytes - chunk_size(chunk));
-    bins->count--;
 }
 
 /* --- the search index of a large bin ------------------------------------------------------------------------------------------------- */
@@ -79,7 +75,7 @@ static unsigned tree_bit(unsigned index) {
 /* A child or parent link, checked before it is followed. */
 static inline struct chunk *tree_link(struct bins *bins, struct chunk *from, struct chunk *to) {
     COUNT_STEP();
-    if (UNLIKELY(to != NULL && !bins_owns(bins, to))) astray(tree_line, from, "link of the search index", to);
+    if (UNLIKELY(to != NULL && !bins_owns(bins, to))) astray(tree_line, from, "link", to);
     return to;
 }
 static inline struct chunk *tree_child(struct bins *bins, struct chunk *node, unsigned side) {
@@ -100,7 +96,7 @@ static ALWAYS_INLINE struct tree_place tree_find(struct bins *bins, unsigned ind
     struct chunk *right = NULL, *node = tree_link(bins, bin_chunk(bins, index), *place.slot);
     size_t above_size = SIZE_MAX;
     for (unsigned bit = tree_bit(index); node != NULL; bit--) {
-        if (UNLIKELY(bit < 3)) astray(tree_line, place.parent, "link of the search index", node); /* deeper than sizes have bits */
+        if (UNLIKELY(bit < 3)) astray(tree_line, place.parent, "link", node); /* deeper than sizes have bits */
         size_t here = chunk_size(node);
         if (here == size) {
             place.same = node;
@@ -117,7 +113,7 @@ static ALWAYS_INLINE struct tree_place tree_find(struct bins *bins, unsigned ind
     unsigned left = tree_bit(index);
     for (node = right != NULL ? tree_link(bins, right, right->child[1]) : NULL; node != NULL;
          node = tree_link(bins, node, node->child[node->child[0] == NULL])) {
-        if (UNLIKELY(left-- < 3)) astray(tree_line, right, "link of the search index", node);
+        if (UNLIKELY(left-- < 3)) astray(tree_line, right, "link", node);
         if (chunk_size(node) < above_size) place.above = node, above_size = chunk_size(node);
     }
     return place;
@@ -166,13 +162,13 @@ static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index)
     struct tree_place place = tree_find(bins, index, size);
     if (place.same != NULL) { /* second of its size: the head keeps its links */
         chunk->fd_nextsize = chunk->bk_nextsize = NULL;
-        ring_insert(bins, chunk, place.same, "malloc(): largebin double linked list corrupted (bk)");
+        ring_link(bins, chunk, place.same, "malloc(): largebin double linked list corrupted (bk)");
         return;
     }
     struct chunk *above = place.above;
     if (bin_is_empty(bins, index)) {
         chunk->fd_nextsize = chunk->bk_nextsize = chunk;
-        ring_insert(bins, chunk, bin, "malloc(): largebin double linked list corrupted (bk)");
+        ring_link(bins, chunk, bin, "malloc(): largebin double linked list corrupted (bk)");
     } else {
         /* Heads descend along fd_nextsize, and the smallest leads round to the largest. */
         struct chunk *largest = next_head(bins, bin, bin->fd);
@@ -183,7 +179,7 @@ static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index)
         bool is_smallest = below == largest && !is_largest;
         struct chunk *before = is_largest ? bin : is_smallest ? bin->bk : below->bk;
         if (UNLIKELY(!is_neighbour(bins, before))) astray(large_line, below, "bk", before);
-        ring_insert(bins, chunk, before, "malloc(): largebin double linked list corrupted (bk)");
+        ring_link(bins, chunk, before, "malloc(): largebin double linked list corrupted (bk)");
         chunk->fd_nextsize = below;
         chunk->bk_nextsize = above;
         above->fd_nextsize = chunk;
@@ -192,21 +188,16 @@ static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index)
     chunk->child[0] = chunk->child[1] = NULL;
     chunk->parent = place.parent;
     *place.slot = chunk;
-    bins->bitmap[index / 64] |= 1ull << index % 64;
 }
 
-static void remove_large(struct bins *bins, struct chunk *chunk, unsigned index, const char *line) {
+static void remove_head(struct bins *bins, struct chunk *chunk, unsigned index, const char *line) {
     struct chunk *below = chunk->fd_nextsize, *above = chunk->bk_nextsize;
-    if (below == NULL) { /* not a head */
-        ring_remove(bins, chunk, line);
-        return;
-    }
     next_head(bins, chunk, below);
     next_head(bins, chunk, above);
     if (UNLIKELY(below->bk_nextsize != chunk)) broken(tree_line, below, "bk_nextsize", below->bk_nextsize, chunk);
     if (UNLIKELY(above->fd_nextsize != chunk)) broken(tree_line, above, "fd_nextsize", above->fd_nextsize, chunk);
     struct chunk *heir = chunk->fd;
-    ring_remove(bins, chunk, line);
+    ring_unlink(bins, chunk, line);
     if (!is_pseudo(bins, heir) && heir->fd_nextsize == NULL) { /* the next of the same size heads it now */
         heir->fd_nextsize = below == chunk ? heir : below;
         heir->bk_nextsize = above == chunk ? heir : above;
@@ -218,12 +209,13 @@ static void remove_large(struct bins *bins, struct chunk *chunk, unsigned index,
         below->bk_nextsize = above;
         tree_remove(bins, index, chunk);
     }
-    if (bin_is_empty(bins, index)) bins->bitmap[index / 64] &= ~(1ull << index % 64);
 }
 
 struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size) {
-    /* In a bin above that of the size everything fits, and the size's bits say nothing about the way. */
-    struct tree_place place = tree_find(bins, index, bin_index(size) == index ? size : 0);
+    struct chunk *bin = bin_chunk(bins, index);
+    if (bin->fd == bin || chunk_size(tree_link(bins, bin, bin->fd)) < size) return NULL; /* the largest stands first, the smallest last */
+    if (size <= chunk_size(tree_link(bins, bin, bin->bk))) return bin->bk;
+    struct tree_place place = tree_find(bins, index, size);
     struct chunk *head = place.same != NULL ? place.same : place.above;
     if (head == NULL) return NULL;
     struct chunk *second = head->fd; /* taking it leaves ring and index of the heads alone */
@@ -233,19 +225,48 @@ struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size) {
 
 /* --- all bins -------------------------------------------------------------------------------------------------------------------------- */
 
-void bin_insert_unsorted(struct bins *bins, struct chunk *chunk) {
-    if (chunk_size(chunk) >= SMALL_LIMIT) chunk->fd_nextsize = chunk->bk_nextsize = NULL;
-    ring_insert(bins, chunk, bin_chunk(bins, BIN_UNSORTED), "free(): corrupted unsorted chunks");
-}
+static const char unsorted_line[] = "malloc(): unsorted double linked list corrupted";
 
-void bin_insert_sorted(struct bins *bins, struct chunk *chunk) {
+/* `bytes` and `count` know of the chunk already. */
+static void insert_sorted(struct bins *bins, struct chunk *chunk) {
     unsigned index = bin_index(chunk_size(chunk));
     if (index >= BIN_FIRST_LARGE) {
         insert_large(bins, chunk, index);
-        return;
+    } else {
+        ring_link(bins, chunk, bin_chunk(bins, index), "malloc(): smallbin double linked list corrupted");
     }
-    ring_insert(bins, chunk, bin_chunk(bins, index), "malloc(): smallbin double linked list corrupted");
     bins->bitmap[index / 64] |= 1ull << index % 64;
+}
+
+static void account(struct bins *bins, size_t bytes, size_t count) {
+    store_relaxed(&bins->bytes, bins->bytes + bytes);
+    bins->count += count;
+}
+
+void bin_insert_sorted(struct bins *bins, struct chunk *chunk) {
+    account(bins, chunk_size(chunk), 1);
+    insert_sorted(bins, chunk);
+}
+
+void bin_insert_unsorted(struct bins *bins, struct chunk *chunk) {
+    account(bins, chunk_size(chunk), 1);
+    if (chunk_size(chunk) >= SMALL_LIMIT) chunk->fd_nextsize = chunk->bk_nextsize = NULL;
+    ring_link(bins, chunk, bin_chunk(bins, BIN_UNSORTED), "free(): corrupted unsorted chunks");
+}
+
+struct chunk *bin_last_unsorted(struct bins *bins) {
+    struct chunk *bin = bin_chunk(bins, BIN_UNSORTED), *chunk = bin->bk;
+    if (UNLIKELY(!bins_owns(bins, chunk))) astray(unsorted_line, bin, "bk", chunk);
+    return chunk;
+}
+
+void bin_sort_last(struct bins *bins) {
+    struct chunk *bin = bin_chunk(bins, BIN_UNSORTED), *chunk = bin->bk, *before = chunk->bk;
+    if (UNLIKELY(!is_neighbour(bins, before))) astray(unsorted_line, chunk, "bk", before);
+    if (UNLIKELY(before->fd != chunk)) broken(unsorted_line, before, "fd", before->fd, chunk);
+    bin->bk = before;
+    before->fd = bin;
+    insert_sorted(bins, chunk);
 }
 
 void bin_remove(struct bins *bins, struct chunk *chunk, const char *line) {
@@ -256,15 +277,16 @@ void bin_remove(struct bins *bins, struct chunk *chunk, const char *line) {
               "free chunk at %p has size %zu, but the chunk after it says %zu; something wrote past the end of a block", (void *)chunk,
               size, bins_range(bins, next) ? (size_t)next->prev_size : (size_t)0);
     }
+    account(bins, -size, (size_t)-1);
+    /* Sorted or not? A large chunk in the unsorted bin has no nextsize links. For the others removal is the same, and one that leaves its bin
+     * empty had the bin's own chunk on both sides. */
     unsigned index = bin_index(size);
-    /* Sorted or not? A large chunk in the unsorted bin has no nextsize links and no neighbour in its bin that would have. The ring alone
-     * decides for small ones: removal is the same, the bitmap follows from the bin being empty. */
-    if (index < BIN_FIRST_LARGE) {
-        ring_remove(bins, chunk, line);
-        if (bin_is_empty(bins, index)) bins->bitmap[index / 64] &= ~(1ull << index % 64);
-        return;
+    if (index >= BIN_FIRST_LARGE && chunk->fd_nextsize != NULL) {
+        remove_head(bins, chunk, index, line);
+    } else {
+        ring_unlink(bins, chunk, line);
     }
-    remove_large(bins, chunk, index, line);
+    if (chunk->fd == chunk->bk && chunk->fd == bin_chunk(bins, index)) bins->bitmap[index / 64] &= ~(1ull << index % 64);
 }
 
 unsigned bin_next_used(const struct bins *bins, unsigned index) {

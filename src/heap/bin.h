@@ -72,10 +72,14 @@ static inline bool bins_owns(const struct bins *bins, const struct chunk *chunk)
 void bin_insert_unsorted(struct bins *bins, struct chunk *chunk);
 void bin_insert_sorted(struct bins *bins, struct chunk *chunk);
 
+/* The chunk that the unsorted bin (not empty) offers first; and what becomes of it when nobody wants it: into the bin of its size. */
+struct chunk *bin_last_unsorted(struct bins *bins);
+void bin_sort_last(struct bins *bins);
+
 /* Out of whatever bin it is in. Aborts if list, size or foot don't agree; with `line` if it is the list. */
 void bin_remove(struct bins *bins, struct chunk *chunk, const char *line);
 
-/* The smallest chunk of at least `size` in large bin `index` (of that size the least recently used but the head), or NULL. Not removed. */
+/* The smallest chunk of at least `size` in large bin `index` (of that size one that isn't the head, if there is one), or NULL. Not removed. */
 struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size);
 
 /* The first non-empty sorted bin from `index` up, or 0. */

@@ -89,10 +89,12 @@ static inline void chunk_set(struct chunk *chunk, size_t size, uint32_t flags, u
     store_relaxed(&chunk->head, low | ((((uint64_t)tag << 48) ^ seal_mix(low, chunk)) & ~LOW48));
 }
 
-/* Changes the P bit, keeping size, other flags and tag. */
+/* Changes the P bit, keeping size, other flags and tag: what the bit adds to the mix is known, so one of the products does for both. */
 static inline void chunk_set_p(struct chunk *chunk, bool previous_in_use) {
-    uint64_t head = chunk_head(chunk);
-    chunk_set(chunk, head_size(head), (uint32_t)((head & (FLAG_MASK & ~FLAG_P)) | (previous_in_use ? FLAG_P : 0)), head_tag(head, chunk));
+    uint64_t head = chunk_head(chunk), mix = seal_mix(head, chunk);
+    uint64_t low = (head & LOW48 & ~(uint64_t)FLAG_P) | (previous_in_use ? FLAG_P : 0);
+    uint64_t after = mix + (((low - head) << 16) * seal.s1);
+    store_relaxed(&chunk->head, low | ((head ^ mix ^ after) & ~LOW48));
 }
 
 /* The end of a header's life: it was absorbed by a merge, and a stale pointer to it must not find a good seal. */
