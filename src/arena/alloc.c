@@ -14,7 +14,9 @@
 #include "os/os.h"
 #include "os/report.h"
 
-#define MERGE_ROUNDS 64 /* critical sections of ARENA_STEP merges and sortings that one request makes at most before the arena grows */
+/* Critical sections of ARENA_STEP merges, and of as many sortings, that one request makes at most before the arena grows. */
+#define MERGE_ROUNDS 16384
+#define SORT_ROUNDS 64
 
 /* --- cutting --------------------------------------------------------------------------------------------------------------------------------- */
 
@@ -165,19 +167,25 @@ static void *find_free(struct arena *arena, size_t size, bool *zeroed) {
     return mem;
 }
 
-/* Step 8, with the lock let go between the rounds. Ends when nothing is left to merge or to sort. */
+/* Lets others in between two rounds. False: the lock is lost. */
+static bool breathe(struct arena *arena) {
+    lock_leave(&arena->lock);
+    return lock_enter(&arena->lock);
+}
+
+/* Step 8, with the lock let go between the rounds. All is merged before anything is cut from it: pieces of two or three blocks would leave rests that
+ * nobody can use. Ends when nothing is left to merge or to sort. */
 static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool *lost_lock) {
-    for (unsigned round = 0; round < MERGE_ROUNDS; round++) {
-        unsigned merged = arena_merge_backlog(arena, arena_much_unmerged(arena) ? BACKLOG_ALL : BACKLOG_INBOX);
-        if (merged == 0 && bin_is_empty(&arena->bins, BIN_UNSORTED)) break;
+    for (unsigned round = 0; round < MERGE_ROUNDS && !*lost_lock && arena_much_unmerged(arena); round++) {
+        arena_merge_backlog(arena, BACKLOG_ALL);
+        *lost_lock = !breathe(arena);
+    }
+    for (unsigned round = 0; round < SORT_ROUNDS && !*lost_lock; round++) {
+        if (arena_merge_backlog(arena, BACKLOG_INBOX) == 0 && bin_is_empty(&arena->bins, BIN_UNSORTED)) break;
         void *mem = from_bins(arena, size);
         if (mem == NULL) from_top(arena, size, 1, &mem, zeroed);
         if (mem != NULL) return mem;
-        lock_leave(&arena->lock);
-        if (!lock_enter(&arena->lock)) {
-            *lost_lock = true;
-            return NULL;
-        }
+        *lost_lock = !breathe(arena);
     }
     return NULL;
 }

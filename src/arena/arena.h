@@ -115,8 +115,8 @@ bool arena_resize(struct arena *arena, void *mem, size_t size);
 /* One block of this arena: into a fast bin where its size allows, else merged into the bins. */
 void arena_free(struct arena *arena, void *mem, unsigned *left);
 
-/* n blocks of this arena for slot `slot`, which carry the key and have been checked: kept together if there is such a slot and room in it, else
- * given back. n <= PARK_MAX. */
+/* n blocks of this arena for slot `slot`, which carry the key and have been checked: kept together if there is room, else given back one by one, small
+ * ones to fast bins. With a slot from PARK_SLOTS up they are merged. n <= PARK_MAX. */
 void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsigned *left);
 
 /* n blocks of this arena, from a thread of another: into the inbox. Never waits. */

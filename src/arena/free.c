@@ -17,6 +17,7 @@
 
 #define FAST_CONSOLIDATE KIB(64) /* a free that makes a chunk this big merges the fast bins as well, as ptmalloc's does */
 #define REGRET_LEAST KIB(128)
+#define REGRET_DESERTED KIB(256) /* what of it an arena without threads may keep */
 #define REGRET_MOST MIB(4)
 #define PARK_SHARE 16 /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
 #define PARK_BYTES KIB(256)
@@ -318,7 +319,7 @@ static void trim_by_threshold(struct arena *arena) {
     size_t threshold = conf_get(CONF_TRIM_THRESHOLD), pad = conf_get(CONF_TOP_PAD), before = arena->system_bytes;
     if (deserted) threshold = pad = 0;
     if (conf_slides()) {
-        threshold = max_size(threshold, deserted ? min_size(arena->regret, REGRET_LEAST) : arena->regret);
+        threshold = max_size(threshold, deserted ? min_size(arena->regret, REGRET_DESERTED) : arena->regret);
         if (deserted) pad = threshold; /* the next thread's first blocks find their pages there */
     }
     arena_trim_top(arena, threshold, pad);
@@ -430,9 +431,9 @@ static bool is_fast(size_t size) {
 }
 
 /* The caller has checked the blocks' seals; whoever takes them out of a list does so again. */
-static void give_back(struct arena *arena, void **mem, unsigned n) {
-    unsigned rest = 0;
-    for (unsigned i = 0; i < n; i++) {
+static void give_back(struct arena *arena, void **mem, unsigned n, bool fast) {
+    unsigned rest = fast ? 0 : n;
+    for (unsigned i = 0; fast && i < n; i++) {
         size_t size = chunk_size(chunk_of(mem[i]));
         if (is_fast(size)) {
             fast_push(arena, mem[i], size);
@@ -455,7 +456,7 @@ void arena_free(struct arena *arena, void *mem, unsigned *left) {
     struct chunk *chunk = arena_check_block(arena, mem, "free(): invalid pointer");
     size_t size = chunk_size(chunk);
     if (is_fast(size)) arena_check_behind(arena, chunk, size, "free(): invalid next size (fast)");
-    give_back(arena, &mem, 1);
+    give_back(arena, &mem, 1, true);
     lock_leave(&arena->lock);
 }
 
@@ -477,7 +478,7 @@ void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsi
         batch->count = n;
         store_relaxed(&arena->parked_bytes, arena->parked_bytes + bytes);
     } else {
-        give_back(arena, mem, n);
+        give_back(arena, mem, n, slot < PARK_SLOTS);
     }
     lock_leave(&arena->lock);
 }

@@ -184,9 +184,25 @@ static void flush_older(struct cache *cache, unsigned size_class, unsigned n) {
     send_home(cache, size_class);
 }
 
+/* Everything leaves, of all classes at once, and none of it is parked. */
 static void flush_all(struct cache *cache) {
-    for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
-        if (cache->magazine[size_class].top != cache->magazine[size_class].bottom) flush_older(cache, size_class, MAGAZINE_MAX);
+    unsigned size_class = 2;
+    while (size_class < CLASS_COUNT) {
+        unsigned n = 0;
+        store_relaxed(&cache->torn, 1);
+        while (size_class < CLASS_COUNT && n < MAGAZINE_MAX) {
+            struct magazine *magazine = &cache->magazine[size_class];
+            if (magazine->top == magazine->bottom) {
+                size_class++;
+                continue;
+            }
+            store_relaxed(&magazine->top, magazine->top - 1);
+            store_relaxed(&cache->transit[n++], load_relaxed(magazine->top));
+            cache->net[size_class]--;
+        }
+        store_relaxed(&cache->in_transit, n);
+        store_relaxed(&cache->torn, 0);
+        send_home(cache, CLASS_COUNT);
     }
 }
 
