@@ -50,25 +50,9 @@ static void *cut(struct arena *arena, struct chunk *chunk, size_t size) {
 
 /* --- the steps ----------------------------------------------------------------------------------------------------------------------------------- */
 
-/* Up to `want` blocks of a fast bin. Each is checked before it is followed or handed out. */
 static unsigned from_fast(struct arena *arena, size_t size, unsigned want, void **mem) {
-    static const char line[] = "malloc(): memory corruption (fast)";
     size_t index = size / CHUNK_ALIGN - 2;
-    if (index >= FAST_BINS || arena->fast[index] == NULL) return 0;
-    unsigned n = 0;
-    void *next = arena->fast[index];
-    for (struct chunk *chunk = arena_check_block(arena, next, line); n < want && next != NULL; n++) {
-        if (UNLIKELY(chunk_size(chunk) != size)) {
-            fatal(line, "fast bin for chunks of %zu bytes holds one of %zu at %p", size, chunk_size(chunk), (void *)chunk);
-        }
-        store_relaxed(&mem[n], next);
-        next = arena_next_in_chain(arena, next, line);
-        chunk = chunk_of(next);
-    }
-    arena->fast[index] = next;
-    store_relaxed(&arena->fast_bytes, arena->fast_bytes - n * size);
-    arena->fast_count -= n;
-    return n;
+    return index < FAST_BINS ? arena_pop_fast(arena, (unsigned)index, want, mem, "malloc(): memory corruption (fast)") : 0;
 }
 
 static void *from_small(struct arena *arena, size_t size) {

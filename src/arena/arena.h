@@ -18,9 +18,18 @@
 #define ARENA_STEP 64    /* chunks of a backlog that one critical section handles */
 #define ARENA_LIMIT 1024 /* ids are below this */
 #define FAST_BINS 9      /* chunk sizes 32 to 160 */
-#define PARK_SLOTS 65    /* kinds of batches that can be parked; what a slot means is the cache's matter */
-#define PARK_DEPTH 2     /* batches a slot */
-#define PARK_MAX 64      /* blocks a batch */
+#define FAST_LANES 8
+#define PARK_SLOTS 65 /* kinds of batches that can be parked; what a slot means is the cache's matter */
+#define PARK_DEPTH 2  /* batches a slot */
+#define PARK_MAX 64   /* blocks a batch */
+
+/* Last in, first out, in lanes: the i-th block that comes lies in lane i % FAST_LANES. Where one list would be walked with one cache miss after
+ * the other, the lanes' misses overlap. */
+struct fast_bin {
+    void *lane[FAST_LANES];       /* chains of blocks, linked by covered links */
+    const void *from[FAST_LANES]; /* the block whose link led to the lane's first: for the message if it leads astray */
+    uint32_t count;
+};
 
 struct parked_batch {
     uint32_t count;
@@ -43,7 +52,7 @@ struct arena {
     size_t regret; /* bytes at the top that experience says are needed again */
     bool trimmed;  /* the last change of size was a trim */
 
-    void *fast[FAST_BINS]; /* blocks, linked by covered links */
+    struct fast_bin fast[FAST_BINS];
     size_t fast_bytes;
     uint32_t fast_count;
     void *inbox_rest; /* the part of the inbox that was fetched but not merged yet */
@@ -149,6 +158,7 @@ void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned
 
 size_t arena_merge(struct arena *arena, struct chunk *chunk); /* an in-use chunk becomes free: into top or unsorted; bytes it has become */
 void *arena_next_in_chain(struct arena *arena, const void *mem, const char *line);                          /* checked */
+unsigned arena_pop_fast(struct arena *arena, unsigned index, unsigned most, void **mem, const char *line);  /* the youngest, checked */
 struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk, const char *line);                   /* out of its bin; returns it */
 uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line); /* the tag of the chunk there */
 unsigned arena_merge_backlog(struct arena *arena, unsigned kinds); /* at most ARENA_STEP blocks of the kinds named; how many */

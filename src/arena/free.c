@@ -19,7 +19,8 @@
 #define REGRET_LEAST KIB(128)
 #define REGRET_DESERTED KIB(256) /* what of it an arena without threads may keep */
 #define REGRET_MOST MIB(4)
-#define PARK_SHARE 16 /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
+#define PREFETCH_HEAP MIB(1) /* in a smaller one everything is near */
+#define PARK_SHARE 16        /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
 #define PARK_BYTES KIB(256)
 #define INBOX_SHARE 256
 #define INBOX_BYTES KIB(16)
@@ -52,16 +53,22 @@ static COLD _Noreturn void bad_block(struct arena *arena, void *mem, uint64_t he
           mem, (unsigned long)head, arena->id);
 }
 
-struct chunk *arena_check_block(struct arena *arena, void *mem, const char *line) {
+static COLD _Noreturn void outside(struct arena *arena, void *mem, const char *line) {
+    fatal(line, "block at %p lies outside arena %u (%p to %p); the pointer is wrong, or a link was overwritten", mem, arena->id,
+          (void *)(uintptr_t)arena->bins.low, (void *)(uintptr_t)arena->bins.high);
+}
+
+static ALWAYS_INLINE struct chunk *check_block(struct arena *arena, void *mem, const char *line) {
     struct chunk *chunk = chunk_of(mem);
-    if (UNLIKELY(!bins_range(&arena->bins, chunk))) {
-        fatal(line, "block at %p lies outside arena %u (%p to %p); the pointer is wrong, or a link was overwritten", mem, arena->id,
-              (void *)(uintptr_t)arena->bins.low, (void *)(uintptr_t)arena->bins.high);
-    }
+    if (UNLIKELY(!bins_range(&arena->bins, chunk))) outside(arena, mem, line);
     uint64_t head = chunk_head(chunk);
     uint32_t tag = head_tag(head, chunk);
     if (UNLIKELY(tag != (TAG_IN_USE | arena->id) || head_size(head) < CHUNK_MIN)) bad_block(arena, mem, head, tag, line);
     return chunk;
+}
+
+struct chunk *arena_check_block(struct arena *arena, void *mem, const char *line) {
+    return check_block(arena, mem, line);
 }
 
 static const char next_line[] = "free(): invalid next size (normal)";
@@ -142,12 +149,34 @@ size_t arena_merge(struct arena *arena, struct chunk *chunk) {
     return size;
 }
 
+/* What merging n blocks will touch, asked for at once: first the neighbours, then those that stand beside them in their bins. Their misses overlap;
+ * in the merges themselves one waits for the other. Nothing read here is believed. */
+static void prefetch_neighbours(const struct arena *arena, void **mem, unsigned n) {
+    for (unsigned i = 0; i < n; i++) {
+        struct chunk *chunk = chunk_of(mem[i]);
+        prefetch(chunk_next(chunk));
+        if (!(chunk_head(chunk) & FLAG_P)) prefetch((struct chunk *)((uintptr_t)chunk - chunk->prev_size));
+    }
+    for (unsigned i = 0; i < n; i++) {
+        struct chunk *chunk = chunk_of(mem[i]), *next = chunk_next(chunk), *before = (struct chunk *)((uintptr_t)chunk - chunk->prev_size);
+        if (!(chunk_head(chunk) & FLAG_P) && bins_range(&arena->bins, before)) {
+            prefetch(before->fd);
+            prefetch(before->bk);
+        }
+        if (bins_owns(&arena->bins, next)) {
+            prefetch(next->fd);
+            prefetch(next->bk);
+        }
+    }
+}
+
 /* The same for n blocks that carry the key. Those that follow each other in the list and in memory, up or down, become one chunk first: a batch
  * was often cut from one piece. Bytes of the largest chunk that came of it. */
 static size_t merge_blocks(struct arena *arena, void **mem, unsigned n, const char *line) {
     size_t largest = 0;
+    if (n > 4 && arena->system_bytes > PREFETCH_HEAP) prefetch_neighbours(arena, mem, n);
     for (unsigned i = 0; i < n;) {
-        struct chunk *first = arena_check_block(arena, mem[i], line);
+        struct chunk *first = check_block(arena, mem[i], line);
         size_t size = chunk_size(first), single = size;
         key_clear(mem[i]);
         for (i++; i < n; i++) {
@@ -157,7 +186,7 @@ static size_t merge_blocks(struct arena *arena, void **mem, unsigned n, const ch
                 low = chunk;
             }
             struct chunk *high = low == chunk ? first : chunk;
-            size_t here = chunk_size(arena_check_block(arena, mem[i], line));
+            size_t here = chunk_size(check_block(arena, mem[i], line));
             if (low == chunk && here != single) break;
             if (UNLIKELY(!(chunk_head(high) & FLAG_P))) {
                 fatal("double free or corruption (!prev)", "block at %p: its header says that the block before it is free already",
@@ -329,10 +358,11 @@ static void trim_by_threshold(struct arena *arena) {
 /* --- backlogs -------------------------------------------------------------------------------------------------------------------------------- */
 
 static void fast_push(struct arena *arena, void *mem, size_t size) {
-    size_t index = size / CHUNK_ALIGN - 2;
-    link_store(mem, arena->fast[index]);
+    struct fast_bin *bin = &arena->fast[size / CHUNK_ALIGN - 2];
+    void **lane = &bin->lane[bin->count++ % FAST_LANES];
+    link_store(mem, *lane);
     key_set(mem);
-    arena->fast[index] = mem;
+    *lane = mem;
     store_relaxed(&arena->fast_bytes, arena->fast_bytes + size);
     arena->fast_count++;
 }
@@ -379,19 +409,49 @@ static unsigned merge_inbox(struct arena *arena, unsigned step) {
     return n;
 }
 
+static COLD _Noreturn void bad_fast(struct arena *arena, const void *from, void *mem, size_t size, const char *line) {
+    struct chunk *chunk = chunk_of(mem);
+    bool ours = bins_range(&arena->bins, chunk) && chunk_tag(chunk) == (TAG_IN_USE | arena->id);
+    if (!ours || !key_matches(mem)) {
+        fatal(line,
+              "the fast bin for chunks of %zu bytes leads to %p, which is no free block of arena %u; something wrote to the block at %p "
+              "after it "
+              "was freed",
+              size, mem, arena->id, from);
+    }
+    if (chunk_size(chunk) != size) fatal(line, "fast bin for chunks of %zu bytes holds one of %zu at %p", size, chunk_size(chunk), mem);
+    fatal(line, "free block at %p: its link is %p, which can't be; something wrote to this memory after it was freed", mem, link_load(mem));
+}
+
+/* What a link says is believed when the block that it leads to is taken: in range, sealed, of the bin's size, with the key. The last of each lane
+ * has none. */
+unsigned arena_pop_fast(struct arena *arena, unsigned index, unsigned most, void **mem, const char *line) {
+    struct fast_bin *bin = &arena->fast[index];
+    size_t size = (index + 2) * CHUNK_ALIGN;
+    unsigned count = bin->count, n = 0;
+    for (; n < most && count != 0; n++) {
+        unsigned at = --count % FAST_LANES;
+        void *block = bin->lane[at];
+        bool good = bins_range(&arena->bins, chunk_of(block)) && chunk_tag(chunk_of(block)) == (TAG_IN_USE | arena->id) &&
+                    chunk_size(chunk_of(block)) == size && key_matches(block) && (link_load(block) != NULL) == (count >= FAST_LANES);
+        if (UNLIKELY(!good)) bad_fast(arena, bin->from[at], block, size, line);
+        bin->lane[at] = link_load(block);
+        bin->from[at] = block;
+        prefetch(bin->lane[at]);
+        store_relaxed(&mem[n], block);
+    }
+    bin->count = count;
+    store_relaxed(&arena->fast_bytes, arena->fast_bytes - n * size);
+    arena->fast_count -= n;
+    return n;
+}
+
 static unsigned merge_fast(struct arena *arena, unsigned step) {
     static const char line[] = "malloc_consolidate(): invalid chunk size";
     void *mem[ARENA_STEP];
     unsigned n = 0;
     for (unsigned index = 0; index < FAST_BINS && n < step; index++) {
-        size_t size = (index + 2) * CHUNK_ALIGN;
-        unsigned got = chain_pop(arena, &arena->fast[index], step - n, mem, line);
-        for (unsigned i = 0; i < got; i++) {
-            size_t here = chunk_size(chunk_of(mem[i]));
-            if (UNLIKELY(here != size)) fatal(line, "fast bin %u holds a chunk of %zu bytes at %p", index, here, chunk_of(mem[i]));
-        }
-        store_relaxed(&arena->fast_bytes, arena->fast_bytes - got * size);
-        arena->fast_count -= got;
+        unsigned got = arena_pop_fast(arena, index, step - n, mem, line);
         merge_blocks(arena, mem, got, line);
         n += got;
     }
@@ -583,7 +643,9 @@ const char *arena_holds(struct arena *arena, const void *mem) {
     const char *where = NULL;
     if (chain_holds(arena, load_acquire(&arena->inbox), mem) || chain_holds(arena, arena->inbox_rest, mem)) where = "the inbox";
     size_t index = chunk_size(chunk_of(mem)) / CHUNK_ALIGN - 2;
-    if (where == NULL && index < FAST_BINS && chain_holds(arena, arena->fast[index], mem)) where = "a fast bin";
+    for (unsigned lane = 0; lane < FAST_LANES && index < FAST_BINS; lane++) {
+        if (chain_holds(arena, arena->fast[index].lane[lane], mem)) where = "a fast bin";
+    }
     for (unsigned slot = 0; slot < PARK_SLOTS && where == NULL && arena->parked_bytes != 0; slot++) {
         for (unsigned depth = 0; depth < PARK_DEPTH; depth++) {
             const struct parked_batch *batch = &arena->parked[slot][depth];

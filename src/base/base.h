@@ -57,6 +57,9 @@ static inline void atomic_max(size_t *max, size_t value) {
     while (seen < value && !__atomic_compare_exchange_n(max, &seen, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
 }
 
+/* Asks for a cache line that will be written. Any address is good. */
+static inline void prefetch(const void *at) { __builtin_prefetch(at, 1); }
+
 static inline void cpu_relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();

@@ -220,7 +220,8 @@ static void set_limit(struct cache *cache, unsigned size_class, unsigned count) 
 /* After a miss: opens a magazine, or doubles it while all limits allow. It may grow to what the thread took less what it gave, in blocks (a
  * thread that only frees counts likewise), by a share. */
 static void widen(struct cache *cache, unsigned size_class) {
-    unsigned held = (unsigned)(cache->net[size_class] < 0 ? -cache->net[size_class] : cache->net[size_class]), now = limit_of(cache, size_class);
+    unsigned held = (unsigned)(cache->net[size_class] < 0 ? -cache->net[size_class] : cache->net[size_class]),
+             now = limit_of(cache, size_class);
     unsigned share = held / (size_class <= CLASS_EXACT ? SHARE_SMALL : SHARE_MEDIUM);
     if (now != 0 && now >= share) return;
     unsigned first = count_first(size_class), most = min_unsigned(max_unsigned(share, first), count_max(size_class));

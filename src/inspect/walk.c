@@ -94,7 +94,9 @@ static void add_chain(struct marks *marks, struct arena *arena, const void *chai
 void marks_add_arena(struct marks *marks, struct arena *arena) {
     add_chain(marks, arena, load_acquire(&arena->inbox), SEEMALLOC_INBOX);
     add_chain(marks, arena, arena->inbox_rest, SEEMALLOC_INBOX);
-    for (unsigned i = 0; i < FAST_BINS; i++) add_chain(marks, arena, arena->fast[i], SEEMALLOC_FAST);
+    for (unsigned i = 0; i < FAST_BINS * FAST_LANES; i++) {
+        add_chain(marks, arena, arena->fast[i / FAST_LANES].lane[i % FAST_LANES], SEEMALLOC_FAST);
+    }
     for (unsigned slot = 0; slot < PARK_SLOTS && arena->parked_bytes != 0; slot++) {
         for (unsigned depth = 0; depth < PARK_DEPTH; depth++) {
             const struct parked_batch *batch = &arena->parked[slot][depth];

@@ -26,7 +26,7 @@
 #define CONSOLIDATE "malloc_consolidate(): unaligned fastbin chunk detected"
 #define CONSOLIDATE_SIZE "malloc_consolidate(): invalid chunk size"
 
-static void *b[8];
+static void *b[64];
 /* Where the forged links lead: chunk-shaped, writable, zero; on the stack of nobody. */
 static _Alignas(16) uint64_t target[64];
 
@@ -361,6 +361,24 @@ static void fast_consolidated(void) {
     take(200000);
 }
 
+/* So many that links lead from block to block; the youngest is forged, and all are taken. */
+static void fast_deep(size_t to_used) {
+    adjacent(40, b, 49);
+    for (int i = 1; i < 49; i += 2) give(b[i]);
+    need_state(b[47], SEEMALLOC_FAST, SEEMALLOC_FAST);
+    forge(b[47], FD, to_used != 0 ? (char *)b[to_used] - 16 : (char *)&target[2]);
+    for (int i = 0; i < 25; i++) {
+        char *p = take(40);
+        if (p >= (char *)target && p < (char *)(target + 64)) attack_won("malloc returned the target");
+        if (to_used != 0 && p == b[to_used]) attack_won("malloc returned a block in use");
+    }
+}
+static void fast_deep_target(void) {
+    target[3] = 0x31;
+    fast_deep(0);
+}
+static void fast_deep_used(void) { fast_deep(4); }
+
 /* The chain that another thread sent home. */
 static pthread_barrier_t barrier;
 enum { MANY = 6000 };
@@ -465,6 +483,8 @@ const struct abuse_case abuse_cases[] = {
     {"fast, wild", fast_wild, OFF, FAST_SET},
     {"fast, misaligned", fast_misaligned, OFF, FAST_SET},
     {"fast, block in use", fast_used, OFF, FAST_SET},
+    {"fast, many, forged chunk", fast_deep_target, OFF, FAST_SET},
+    {"fast, many, block in use", fast_deep_used, OFF, FAST_SET},
     {"fast, consolidated", fast_consolidated, OFF, {CONSOLIDATE, CONSOLIDATE_SIZE, FAST, FAST_ALIGNED}},
     {"inbox", inbox_link, 0, {FAST, FAST_ALIGNED, FAST_FREE, CONSOLIDATE, CONSOLIDATE_SIZE}},
     {"cached, overwritten", cached_overwritten, ABUSE_SURVIVE, {0}},
