@@ -160,8 +160,9 @@ static bool breathe(struct arena *arena) {
 /* Step 8, with the lock let go between the rounds. All is merged before anything is cut from it: pieces of two or three blocks would leave rests that
  * nobody can use. Ends when nothing is left to merge or to sort. */
 static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool *lost_lock) {
-    for (unsigned round = 0; round < MERGE_ROUNDS && !*lost_lock && arena_much_unmerged(arena); round++) {
-        arena_merge_backlog(arena, BACKLOG_ALL);
+    bool merging = arena_much_unmerged(arena);
+    for (unsigned round = 0; round < MERGE_ROUNDS && merging && !*lost_lock; round++) {
+        merging = arena_merge_backlog(arena, BACKLOG_ALL) != 0;
         *lost_lock = !breathe(arena);
     }
     for (unsigned round = 0; round < SORT_ROUNDS && !*lost_lock; round++) {
