@@ -211,8 +211,7 @@ static void recompute_range(struct arena *arena) {
         if (low == NULL || region->start < low) low = region->start;
         if (region->end > high) high = region->end;
     }
-    arena->bins.low = low;
-    arena->bins.high = high;
+    bins_set_range(&arena->bins, low, high);
 }
 
 static bool drop_region(struct arena *arena, struct region *region) {

@@ -12,6 +12,7 @@ size_t bin_steps;
 
 void bins_init(struct bins *bins, uint32_t id) {
     bins->id = id;
+    bins->binned = TAG_BINNED | id;
     for (unsigned i = 1; i < BIN_COUNT; i++) bins->bin[i].fd = bins->bin[i].bk = bin_chunk(bins, i);
 }
 

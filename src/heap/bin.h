@@ -32,8 +32,9 @@ struct bin_link {
 };
 
 struct bins {
-    uint32_t id;            /* arena id: what a binned seal must say */
-    const void *low, *high; /* all chunks of the arena lie between */
+    uint32_t id, binned;    /* arena id, and the tag of a chunk that lies in its bins */
+    const void *low, *high; /* all chunks of the arena lie between; bins_set_range */
+    size_t units;           /* (high - low) / CHUNK_ALIGN */
     uint64_t bitmap[BIN_COUNT / 64];
     size_t bytes;
     size_t count;
@@ -60,12 +61,20 @@ static inline struct chunk *bin_chunk(struct bins *bins, unsigned index) {
 }
 static inline bool bin_is_empty(struct bins *bins, unsigned index) { return bins->bin[index].fd == bin_chunk(bins, index); }
 
-/* Whether `chunk` may be looked at: aligned and inside the arena's range. */
+static inline void bins_set_range(struct bins *bins, const void *low, const void *high) {
+    bins->low = low;
+    bins->high = high;
+    bins->units = ((uintptr_t)high - (uintptr_t)low) / CHUNK_ALIGN;
+}
+
+/* Whether `chunk` may be looked at: aligned and inside the arena's range. Turned round by four bits, what isn't aligned becomes huge: one comparison
+ * for all three. */
 static inline bool bins_range(const struct bins *bins, const struct chunk *chunk) {
-    return ((uintptr_t)chunk & (CHUNK_ALIGN - 1)) == 0 && (const void *)chunk >= bins->low && (const void *)chunk < bins->high;
+    uintptr_t at = (uintptr_t)chunk - (uintptr_t)bins->low;
+    return (at >> 4 | at << 60) < bins->units;
 }
 static inline bool bins_owns(const struct bins *bins, const struct chunk *chunk) {
-    return bins_range(bins, chunk) && chunk_tag(chunk) == (TAG_BINNED | bins->id);
+    return bins_range(bins, chunk) && chunk_tag(chunk) == bins->binned;
 }
 
 /* Into the head of the unsorted bin, or into the bin of its size. Abort on a broken list. */

@@ -21,8 +21,7 @@ static void begin(size_t size) {
     if (seal.s1 == 0) seal_init();
     memset(&bins, 0, sizeof bins);
     bins_init(&bins, 5);
-    bins.low = area;
-    bins.high = area + size;
+    bins_set_range(&bins, area, area + size);
 }
 
 static struct chunk *make(size_t offset, size_t size) {
