@@ -170,6 +170,12 @@ static void prefetch_neighbours(const struct arena *arena, void **mem, unsigned 
     }
 }
 
+static size_t merge_one(struct arena *arena, void *mem, const char *line) {
+    struct chunk *chunk = check_block(arena, mem, line);
+    key_clear(mem);
+    return arena_merge(arena, chunk);
+}
+
 /* The same for n blocks that carry the key. Those that follow each other in the list and in memory, up or down, become one chunk first: a batch
  * was often cut from one piece. Bytes of the largest chunk that came of it. */
 static size_t merge_blocks(struct arena *arena, void **mem, unsigned n, const char *line) {
@@ -476,7 +482,7 @@ static unsigned merge_parked(struct arena *arena, unsigned step) {
 
 unsigned arena_merge_backlog(struct arena *arena, unsigned kinds) {
     unsigned n = 0;
-    if (kinds & BACKLOG_INBOX) n += merge_inbox(arena, ARENA_STEP);
+    if (kinds & BACKLOG_INBOX && (arena->inbox_rest != NULL || load_relaxed(&arena->inbox) != NULL)) n += merge_inbox(arena, ARENA_STEP);
     if (kinds & BACKLOG_FAST && n < ARENA_STEP) n += merge_fast(arena, ARENA_STEP - n);
     if (kinds & BACKLOG_PARKED && n < ARENA_STEP) n += merge_parked(arena, ARENA_STEP - n);
     return n;
@@ -489,20 +495,9 @@ static bool is_fast(size_t size) {
     return limit != 0 && size <= align_down(limit + CHUNK_OVERHEAD, CHUNK_ALIGN);
 }
 
-/* The caller has checked the blocks' seals; whoever takes them out of a list does so again. */
-static void give_back(struct arena *arena, void **mem, unsigned n, bool fast) {
-    unsigned rest = fast ? 0 : n;
-    for (unsigned i = 0; fast && i < n; i++) {
-        size_t size = chunk_size(chunk_of(mem[i]));
-        if (is_fast(size)) {
-            fast_push(arena, mem[i], size);
-        } else {
-            mem[rest++] = mem[i];
-        }
-    }
-    if (merge_blocks(arena, mem, rest, "free(): invalid pointer") >= FAST_CONSOLIDATE && arena->fast_count != 0) {
-        arena_merge_backlog(arena, BACKLOG_FAST);
-    }
+static void merge_and_trim(struct arena *arena, void **mem, unsigned n) {
+    size_t largest = n == 1 ? merge_one(arena, mem[0], "free(): invalid pointer") : merge_blocks(arena, mem, n, "free(): invalid pointer");
+    if (largest >= FAST_CONSOLIDATE && arena->fast_count != 0) arena_merge_backlog(arena, BACKLOG_FAST);
     trim_by_threshold(arena);
 }
 
@@ -512,10 +507,13 @@ void arena_free(struct arena *arena, void *mem, unsigned *left) {
         return;
     }
     store_relaxed(left, *left - 1);
-    struct chunk *chunk = arena_check_block(arena, mem, "free(): invalid pointer");
-    size_t size = chunk_size(chunk);
-    if (is_fast(size)) arena_check_behind(arena, chunk, size, "free(): invalid next size (fast)");
-    give_back(arena, &mem, 1, true);
+    size_t size = chunk_size(chunk_of(mem));
+    if (is_fast(size)) {
+        arena_check_behind(arena, check_block(arena, mem, "free(): invalid pointer"), size, "free(): invalid next size (fast)");
+        fast_push(arena, mem, size);
+    } else {
+        merge_and_trim(arena, &mem, 1);
+    }
     lock_leave(&arena->lock);
 }
 
@@ -537,7 +535,16 @@ void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsi
         batch->count = n;
         store_relaxed(&arena->parked_bytes, arena->parked_bytes + bytes);
     } else {
-        give_back(arena, mem, n, slot < PARK_SLOTS);
+        unsigned rest = slot < PARK_SLOTS ? 0 : n;
+        for (unsigned i = 0; slot < PARK_SLOTS && i < n; i++) {
+            size_t here = chunk_size(chunk_of(mem[i]));
+            if (is_fast(here)) {
+                fast_push(arena, mem[i], here);
+            } else {
+                mem[rest++] = mem[i];
+            }
+        }
+        merge_and_trim(arena, mem, rest);
     }
     lock_leave(&arena->lock);
 }

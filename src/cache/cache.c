@@ -76,7 +76,8 @@ static void set_budget(struct cache *cache) {
     size_t heaps = 0, live = cache->peers = load_relaxed(&live_caches);
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) heaps += load_relaxed(&arena_of_id(id)->system_bytes);
     size_t share = max_size(CACHE_BYTES_ALL, heaps / CACHE_SHARE) / (live != 0 ? live : 1);
-    cache->budget = min_size(max_size(share, CACHE_BYTES_MIN), CACHE_BYTES_MAX);
+    size_t most = min_size(max_size(heaps / CACHE_ONE_SHARE, CACHE_ONE_LEAST), CACHE_ONE_MOST);
+    cache->budget = min_size(max_size(share, CACHE_BYTES_MIN), most);
 }
 
 static void magazines_init(struct cache *cache) {
@@ -287,7 +288,7 @@ static bool class_serves(const struct cache *cache, size_t size) {
 static void *refill(struct cache *cache, unsigned size_class) {
     widen(cache, size_class);
     if (limit_of(cache, size_class) == 0) return NULL;
-    unsigned want = limit_of(cache, size_class) / 2 + 1;
+    unsigned want = size_class <= CLASS_EXACT ? limit_of(cache, size_class) / 2 + 1 : 1;
     arena_serve_batch(arena_less_busy(cache->arena), size_class, class_size(size_class), want, cache->transit, &cache->in_transit);
     if (cache->in_transit == 0) return NULL;
     cache->net[size_class] += (int32_t)cache->in_transit;
@@ -418,7 +419,8 @@ void cache_free(void *mem) {
         struct magazine *magazine = &cache->magazine[size_class];
         if (magazine->top == magazine->limit) {
             widen(cache, size_class);
-            if (magazine->top == magazine->limit) flush_older(cache, size_class, (limit_of(cache, size_class) + 1) / 2);
+            if (magazine->top == magazine->limit && size_class <= CLASS_EXACT)
+                flush_older(cache, size_class, (limit_of(cache, size_class) + 1) / 2);
             missed(cache, size_class);
         }
         bool cached = cache_push(size_class, mem);

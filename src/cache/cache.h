@@ -19,11 +19,15 @@
 #include "arena/arena.h"
 #include "cache/class.h"
 
-#define MAGAZINE_MAX 64         /* slots of a magazine */
-#define CACHE_BYTES_MAX MIB(1)  /* what the limits of a cache's magazines may add up to: a share of */
-#define CACHE_BYTES_MIN KIB(32) /* CACHE_BYTES_ALL or 1/CACHE_SHARE of all heaps, divided by the caches that are live */
+#define MAGAZINE_MAX 64 /* slots of a magazine */
+/* What the limits of a cache's magazines may add up to: a share of CACHE_BYTES_ALL or 1/32 of all heaps, divided by the caches that are live; never
+ * more than 1/48 of all heaps, but for the bounds of that: what lies idle in one thread's cache must not be seen in the program's peak. */
+#define CACHE_BYTES_MIN KIB(32)
 #define CACHE_BYTES_ALL MIB(2)
 #define CACHE_SHARE 32
+#define CACHE_ONE_SHARE 48
+#define CACHE_ONE_LEAST KIB(512)
+#define CACHE_ONE_MOST MIB(2)
 #define CACHE_DECAY 256 /* misses between two looks for idle classes */
 
 struct magazine {
