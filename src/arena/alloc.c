@@ -14,6 +14,7 @@
 #include "os/os.h"
 #include "os/report.h"
 
+#define REST_SHARE 32 /* of a request: half of what a size class rounds up */
 /* Critical sections of ARENA_STEP merges, and of as many sortings, that one request makes at most before the arena grows. */
 #define MERGE_ROUNDS 16384
 #define SORT_ROUNDS 64
@@ -30,12 +31,15 @@ static void set_free(struct arena *arena, struct chunk *chunk, size_t size) {
     chunk_at(chunk, size)->prev_size = size;
 }
 
+/* The smallest rest that is cut off a chunk: less, and it lies about until its neighbour is freed, sorted, searched and of no use. */
+static size_t least_rest(size_t size) { return max_size(CHUNK_MIN, size / REST_SHARE); }
+
 /* Cuts `size` bytes off the front of a free chunk that is in no list; the rest, if it can be a chunk, goes to unsorted, else comes along. */
 static void *cut(struct arena *arena, struct chunk *chunk, size_t size) {
     uint64_t head = chunk_head(chunk);
     size_t whole = head_size(head);
     uint32_t p = head & FLAG_P;
-    if (whole - size < CHUNK_MIN) {
+    if (whole - size < least_rest(size)) {
         set_in_use(arena, chunk, whole, p);
         chunk_set_p(chunk_at(chunk, whole), true);
         return chunk_mem(chunk);
