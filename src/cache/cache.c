@@ -78,12 +78,15 @@ static void set_budget(struct cache *cache) {
     size_t share = max_size(CACHE_BYTES_ALL, heaps / CACHE_SHARE) / (live != 0 ? live : 1);
     size_t most = min_size(max_size(heaps / CACHE_ONE_SHARE, CACHE_ONE_LEAST), CACHE_ONE_MOST);
     cache->budget = min_size(max_size(share, CACHE_BYTES_MIN), most);
+    /* The waves of several threads need not come at the same time. */
+    cache->swing = live <= 1 ? max_size(heaps / CACHE_SWING_SHARE, CACHE_SWING_LEAST) : heaps / CACHE_SWING_SHARE / live;
 }
 
 static void magazines_init(struct cache *cache) {
     bool wanted = conf_get(CONF_TCACHE_MAX) != 0 && conf_get(CONF_TCACHE_COUNT) != 0 && conf_get(CONF_PERTURB) == 0;
     cache->classes = wanted ? class_above(request_size(conf_get(CONF_TCACHE_MAX))) + 1 : 0;
     cache->reserved = 0;
+    cache->held = cache->peak[0] = cache->peak[1] = cache->low[0] = cache->low[1] = cache->ceiling = 0;
     set_budget(cache);
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         struct magazine *magazine = &cache->magazine[size_class];
@@ -141,6 +144,15 @@ static void slow_leave(struct cache *cache) { store_relaxed(&cache->slow, 0); }
 
 static struct arena *arena_mine(const struct cache *cache) { return cache != NULL ? cache->arena : &arena_main; }
 
+/* n blocks came from an arena, or (n < 0) went back. */
+static void count_class(struct cache *cache, unsigned size_class, int n) {
+    cache->net[size_class] += n;
+    cache->held += n * (ptrdiff_t)class_size(size_class);
+}
+static void count_net(struct cache *cache, size_t size, int n) {
+    if (cache != NULL && size <= CLASS_SIZE_MAX) count_class(cache, class_below(size), n);
+}
+
 /* --- blocks leave a magazine --------------------------------------------------------------------------------------------------------------- */
 
 /* The blocks in transit, all of one class and in no magazine any more, go home. */
@@ -175,7 +187,7 @@ static void flush_older(struct cache *cache, unsigned size_class, unsigned n) {
     struct magazine *magazine = &cache->magazine[size_class];
     unsigned count = (unsigned)(magazine->top - magazine->bottom);
     n = n < count ? n : count;
-    cache->net[size_class] -= (int32_t)n;
+    count_class(cache, size_class, -(int)n);
     store_relaxed(&cache->torn, 1);
     for (unsigned i = 0; i < n; i++) store_relaxed(&cache->transit[i], load_relaxed(&magazine->bottom[i]));
     for (unsigned i = n; i < count; i++) store_relaxed(&magazine->bottom[i - n], load_relaxed(&magazine->bottom[i]));
@@ -199,7 +211,7 @@ static void flush_all(struct cache *cache) {
             }
             store_relaxed(&magazine->top, magazine->top - 1);
             store_relaxed(&cache->transit[n++], load_relaxed(magazine->top));
-            cache->net[size_class]--;
+            count_class(cache, size_class, -1);
         }
         store_relaxed(&cache->in_transit, n);
         store_relaxed(&cache->torn, 0);
@@ -219,38 +231,60 @@ static void set_limit(struct cache *cache, unsigned size_class, unsigned count) 
 }
 
 /* After a miss: opens a magazine, or doubles it while all limits allow. It may grow to what the thread took less what it gave, in blocks (a
- * thread that only frees counts likewise), by a share. */
+ * thread that only frees counts likewise), by a share; without one while idle blocks cost nothing. */
 static void widen(struct cache *cache, unsigned size_class) {
     unsigned held = (unsigned)(cache->net[size_class] < 0 ? -cache->net[size_class] : cache->net[size_class]),
              now = limit_of(cache, size_class);
     unsigned share = held / (size_class <= CLASS_EXACT ? SHARE_SMALL : SHARE_MEDIUM);
-    if (now != 0 && now >= share) return;
-    unsigned first = count_first(size_class), most = min_unsigned(max_unsigned(share, first), count_max(size_class));
+    bool below = cache->held > 0 && cache->held <= cache->ceiling;
+    if (now != 0 && now >= share && !below) return;
+    unsigned first = count_first(size_class), most = count_max(size_class);
+    if (!below) most = min_unsigned(max_unsigned(share, first), most);
     unsigned wanted = min_unsigned(now == 0 ? max_unsigned(first, 1) : 2 * now, most);
+    size_t room = below ? cache->budget + cache->swing : cache->budget;
     bool modest = now == 0 && size_class <= CLASS_EXACT;
-    if (wanted <= now || (!modest && cache->reserved + class_size(size_class) * (wanted - now) > cache->budget)) return;
+    if (wanted <= now || (!modest && cache->reserved + class_size(size_class) * (wanted - now) > room)) return;
     set_limit(cache, size_class, wanted);
 }
 
-/* n blocks of a chunk size came from an arena, or (n < 0) went back. */
-static void count_net(struct cache *cache, size_t size, int n) {
-    if (cache != NULL && size <= CLASS_SIZE_MAX) cache->net[class_below(size)] += n;
+/* Halves what a class may keep, medium ones down to nothing; the surplus goes home. */
+static void halve(struct cache *cache, unsigned size_class) {
+    unsigned now = limit_of(cache, size_class), least = size_class <= CLASS_EXACT ? count_first(size_class) : 0;
+    if (now <= least) return;
+    unsigned half = now / 2 > least ? now / 2 : least;
+    unsigned count = (unsigned)(cache->magazine[size_class].top - cache->magazine[size_class].bottom);
+    if (count > half) flush_older(cache, size_class, count - half);
+    set_limit(cache, size_class, half);
 }
 
-/* Classes without a miss for a while are halved, medium ones down to nothing; their surplus goes home. All are, when the budget shrank. */
+/* Classes without a miss for a while are halved; all, where what they may keep is neither in the budget nor below the peak. */
 static void decay(struct cache *cache) {
-    cache->misses = 0;
     set_budget(cache);
+    bool over = cache->reserved > cache->budget && cache->held > cache->ceiling;
     for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
-        unsigned now = limit_of(cache, size_class), least = size_class <= CLASS_EXACT ? count_first(size_class) : 0;
-        if ((!cache->missed[size_class] || cache->reserved > cache->budget) && now > least) {
-            unsigned half = now / 2 > least ? now / 2 : least;
-            unsigned count = (unsigned)(cache->magazine[size_class].top - cache->magazine[size_class].bottom);
-            if (count > half) flush_older(cache, size_class, count - half);
-            set_limit(cache, size_class, half);
-        }
+        if (!cache->missed[size_class] || over) halve(cache, size_class);
         cache->missed[size_class] = 0;
     }
+}
+
+/* How much is in use now, and what follows for the ceiling: where that sum fell by a quarter from a peak, the peak, and a little more because it is
+ * only looked at now and then; else there is none. */
+static void look(struct cache *cache) {
+    ptrdiff_t live = cache->held;
+    for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
+        const struct magazine *magazine = &cache->magazine[size_class];
+        if (magazine->top != magazine->bottom) live -= (magazine->top - magazine->bottom) * (ptrdiff_t)class_size(size_class);
+    }
+    if (cache->misses % CACHE_WINDOW == 0) {
+        cache->peak[1] = cache->peak[0];
+        cache->low[1] = cache->low[0];
+        cache->peak[0] = cache->low[0] = live;
+    }
+    if (live > cache->peak[0]) cache->peak[0] = cache->low[0] = live;
+    if (live < cache->low[0]) cache->low[0] = live;
+    const ptrdiff_t *peak = cache->peak, *low = cache->low, highest = peak[0] > peak[1] ? peak[0] : peak[1];
+    bool wave = low[0] < peak[0] - peak[0] / 4 || low[1] < peak[1] - peak[1] / 4;
+    cache->ceiling = wave ? highest + (ptrdiff_t)cache->budget / 2 : 0;
 }
 
 /* The peak can only have risen when the system was asked for something. */
@@ -265,7 +299,8 @@ static void note_growth(void) {
 static void missed(struct cache *cache, unsigned size_class) {
     cache->missed[size_class] = 1;
     bool crowded = load_relaxed(&live_caches) > cache->peers + cache->peers / 4;
-    if (++cache->misses >= CACHE_DECAY || UNLIKELY(crowded)) decay(cache);
+    if (UNLIKELY(++cache->misses % CACHE_LOOK == 0)) look(cache);
+    if (UNLIKELY(cache->misses % CACHE_DECAY == 0 || crowded)) decay(cache);
     note_growth();
 }
 
@@ -291,7 +326,7 @@ static void *refill(struct cache *cache, unsigned size_class) {
     unsigned want = size_class <= CLASS_EXACT ? limit_of(cache, size_class) / 2 + 1 : 1;
     arena_serve_batch(arena_less_busy(cache->arena), size_class, class_size(size_class), want, cache->transit, &cache->in_transit);
     if (cache->in_transit == 0) return NULL;
-    cache->net[size_class] += (int32_t)cache->in_transit;
+    count_class(cache, size_class, (int)cache->in_transit);
     struct magazine *magazine = &cache->magazine[size_class];
     /* In reverse, so that they are handed out in address order. A signal handler may have filled the magazine meanwhile. */
     unsigned left = cache->in_transit;
@@ -440,7 +475,10 @@ bool cache_resize(void *mem, size_t old_size, size_t size) {
     if (size <= old_size && old_size - size < max_size(CHUNK_MIN, old_size / 8)) return true;
     struct chunk *chunk = chunk_of(mem);
     uint32_t tag = chunk_tag(chunk);
-    return tag_in_use(tag) && arena_resize(arena_of_id(tag), mem, size);
+    if (!tag_in_use(tag) || !arena_resize(arena_of_id(tag), mem, size)) return false;
+    struct cache *cache = cache_mine();
+    if (cache != NULL) cache->held += (ptrdiff_t)chunk_size(chunk) - (ptrdiff_t)old_size;
+    return true;
 }
 
 /* --- the end of a thread ---------------------------------------------------------------------------------------------------------------------- */

@@ -28,7 +28,11 @@
 #define CACHE_ONE_SHARE 48
 #define CACHE_ONE_LEAST KIB(512)
 #define CACHE_ONE_MOST MIB(2)
-#define CACHE_DECAY 256 /* misses between two looks for idle classes */
+#define CACHE_SWING_SHARE 8
+#define CACHE_SWING_LEAST MIB(1)
+#define CACHE_LOOK 64    /* misses between two looks at what is in use, */
+#define CACHE_DECAY 256  /* for idle classes, */
+#define CACHE_WINDOW 1024 /* and in a window of the peak */
 
 struct magazine {
     void **top, **bottom, **limit;
@@ -45,11 +49,15 @@ struct cache {
     uint32_t torn;       /* a magazine is being moved: a forked child must not trust this cache */
     unsigned in_transit; /* blocks between a magazine and an arena: */
     void *transit[MAGAZINE_MAX];
-    uint32_t misses;             /* since the last decay */
+    uint32_t misses;
     unsigned classes;            /* those below are served; settings decide when the cache is made */
     size_t reserved;             /* sum of limit counts · class size */
     size_t budget;               /* what it may grow to; looked at anew at every decay, */
     size_t peers;                /* and when many more caches are live than these */
+    size_t swing;                /* what the limits may add up to beyond it while the thread holds less than it lately had in use: */
+    ptrdiff_t held;              /* bytes that came from arenas less those that went back */
+    ptrdiff_t peak[2], low[2];   /* highest sum in use and the lowest after it, as seen in this window of misses and in the one before */
+    ptrdiff_t ceiling;           /* as long as it holds no more than this, idle blocks cost nothing */
     int32_t net[CLASS_COUNT];    /* blocks that came from arenas less those that went back: about what the program holds of the class */
     uint8_t missed[CLASS_COUNT]; /* saw a miss since the last decay */
     void *slots[CLASS_COUNT][MAGAZINE_MAX];
