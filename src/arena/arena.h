@@ -17,7 +17,7 @@
 
 #define ARENA_STEP 64    /* chunks of a backlog that one critical section handles */
 #define ARENA_LIMIT 1024 /* ids are below this */
-#define FAST_BINS 9      /* chunk sizes 32 to 160 */
+#define FAST_BINS 63     /* chunk sizes 32 to 1024; those above M_MXFAST only for batches that will soon be wanted again */
 #define FAST_LANES 8
 #define PARK_SLOTS 65 /* kinds of batches that can be parked; what a slot means is the cache's matter */
 #define PARK_DEPTH 2  /* batches a slot */
@@ -124,9 +124,9 @@ bool arena_resize(struct arena *arena, void *mem, size_t size);
 /* One block of this arena: into a fast bin where its size allows, else merged into the bins. */
 void arena_free(struct arena *arena, void *mem, unsigned *left);
 
-/* n blocks of this arena for slot `slot`, which carry the key and have been checked: kept together if there is room, else given back one by one, small
- * ones to fast bins. With a slot from PARK_SLOTS up they are merged. n <= PARK_MAX. */
-void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsigned *left);
+/* n blocks of this arena for slot `slot`, which carry the key and have been checked: kept together if there is room, else given back one by one: small
+ * ones, and with `keep` all that can be, to fast bins. With a slot from PARK_SLOTS up they are merged. n <= PARK_MAX. */
+void arena_park(struct arena *arena, unsigned slot, bool keep, void **mem, unsigned n, unsigned *left);
 
 /* n blocks of this arena, from a thread of another: into the inbox. Never waits. */
 void arena_send(struct arena *arena, void **mem, unsigned n, unsigned *left);

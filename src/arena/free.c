@@ -16,6 +16,7 @@
 #include "os/report.h"
 
 #define FAST_CONSOLIDATE KIB(64) /* a free that makes a chunk this big merges the fast bins as well, as ptmalloc's does */
+#define FAST_MOST ((FAST_BINS + 1) * CHUNK_ALIGN)
 #define REGRET_LEAST KIB(128)
 #define REGRET_DESERTED KIB(256) /* what of it an arena without threads may keep */
 #define REGRET_MOST MIB(4)
@@ -362,7 +363,7 @@ static void trim_by_threshold(struct arena *arena) {
 
 /* --- backlogs -------------------------------------------------------------------------------------------------------------------------------- */
 
-static void fast_push(struct arena *arena, void *mem, size_t size) {
+static ALWAYS_INLINE void fast_push(struct arena *arena, void *mem, size_t size) {
     struct fast_bin *bin = &arena->fast[size / CHUNK_ALIGN - 2];
     void **lane = &bin->lane[bin->count++ % FAST_LANES];
     link_store(mem, *lane);
@@ -455,7 +456,7 @@ static unsigned merge_fast(struct arena *arena, unsigned step) {
     static const char line[] = "malloc_consolidate(): invalid chunk size";
     void *mem[ARENA_STEP];
     unsigned n = 0;
-    for (unsigned index = 0; index < FAST_BINS && n < step; index++) {
+    for (unsigned index = 0; index < FAST_BINS && n < step && arena->fast_count != 0; index++) {
         unsigned got = arena_pop_fast(arena, index, step - n, mem, line);
         merge_blocks(arena, mem, got, line);
         n += got;
@@ -490,9 +491,10 @@ unsigned arena_merge_backlog(struct arena *arena, unsigned kinds) {
 
 /* --- coming back ------------------------------------------------------------------------------------------------------------------------------ */
 
-static bool is_fast(size_t size) {
+/* Chunk sizes up to this go into fast bins. */
+static size_t fast_most(void) {
     size_t limit = conf_get(CONF_MXFAST);
-    return limit != 0 && size <= align_down(limit + CHUNK_OVERHEAD, CHUNK_ALIGN);
+    return limit != 0 ? align_down(limit + CHUNK_OVERHEAD, CHUNK_ALIGN) : 0;
 }
 
 static void merge_and_trim(struct arena *arena, void **mem, unsigned n) {
@@ -508,7 +510,7 @@ void arena_free(struct arena *arena, void *mem, unsigned *left) {
     }
     store_relaxed(left, *left - 1);
     size_t size = chunk_size(chunk_of(mem));
-    if (is_fast(size)) {
+    if (size <= fast_most()) {
         arena_check_behind(arena, check_block(arena, mem, "free(): invalid pointer"), size, "free(): invalid next size (fast)");
         fast_push(arena, mem, size);
     } else {
@@ -517,29 +519,36 @@ void arena_free(struct arena *arena, void *mem, unsigned *left) {
     lock_leave(&arena->lock);
 }
 
-void arena_park(struct arena *arena, unsigned slot, void **mem, unsigned n, unsigned *left) {
+/* An empty place for a batch of `slot`, if there is room. */
+static struct parked_batch *parking_place(struct arena *arena, unsigned slot, void **mem, unsigned n) {
+    for (unsigned depth = 0; depth < PARK_DEPTH && slot < PARK_SLOTS; depth++) {
+        struct parked_batch *batch = &arena->parked[slot][depth];
+        if (batch->count != 0) continue;
+        size_t bytes = arena->parked_bytes + bytes_of(mem, n);
+        if (bytes > max_size(PARK_BYTES, arena->system_bytes / PARK_SHARE)) return NULL;
+        store_relaxed(&arena->parked_bytes, bytes);
+        return batch;
+    }
+    return NULL;
+}
+
+void arena_park(struct arena *arena, unsigned slot, bool keep, void **mem, unsigned n, unsigned *left) {
     if (!lock_enter(&arena->lock)) {
         arena_send(arena, mem, n, left);
         return;
     }
     store_relaxed(left, *left - n);
-    size_t bytes = bytes_of(mem, n), room = max_size(PARK_BYTES, arena->system_bytes / PARK_SHARE);
-    struct parked_batch *batch = NULL;
-    if (slot < PARK_SLOTS && arena->parked_bytes + bytes <= room) {
-        for (unsigned depth = 0; depth < PARK_DEPTH && batch == NULL; depth++) {
-            if (arena->parked[slot][depth].count == 0) batch = &arena->parked[slot][depth];
-        }
-    }
+    struct parked_batch *batch = parking_place(arena, slot, mem, n);
     if (batch != NULL) {
         memcpy(batch->mem, mem, n * sizeof *mem);
         batch->count = n;
-        store_relaxed(&arena->parked_bytes, arena->parked_bytes + bytes);
     } else {
-        unsigned rest = slot < PARK_SLOTS ? 0 : n;
-        for (unsigned i = 0; slot < PARK_SLOTS && i < n; i++) {
-            size_t here = chunk_size(chunk_of(mem[i]));
-            if (is_fast(here)) {
-                fast_push(arena, mem[i], here);
+        size_t most = slot >= PARK_SLOTS ? 0 : keep ? FAST_MOST : fast_most();
+        unsigned rest = 0;
+        for (unsigned i = 0; i < n; i++) {
+            size_t size = chunk_size(chunk_of(mem[i]));
+            if (size <= most) {
+                fast_push(arena, mem[i], size);
             } else {
                 mem[rest++] = mem[i];
             }

@@ -155,6 +155,12 @@ static void count_net(struct cache *cache, size_t size, int n) {
 
 /* --- blocks leave a magazine --------------------------------------------------------------------------------------------------------------- */
 
+/* Whether the arena should leave blocks unmerged because they cost nothing: as for the magazines, but for those that are no longer held. */
+static bool keeps(const struct cache *cache) {
+    size_t unmerged = arena_uncoalesced(cache->arena);
+    return cache->held >= 0 && cache->held + (ptrdiff_t)unmerged <= cache->ceiling && unmerged <= cache->budget + cache->swing;
+}
+
 /* The blocks in transit, all of one class and in no magazine any more, go home. */
 static void send_home(struct cache *cache, unsigned size_class) {
     while (cache->in_transit != 0) {
@@ -175,7 +181,7 @@ static void send_home(struct cache *cache, unsigned size_class) {
         }
         struct arena *arena = arena_of_id(id);
         if (arena == cache->arena) {
-            arena_park(arena, size_class, cache->transit + rest, total - rest, &cache->in_transit);
+            arena_park(arena, size_class, keeps(cache), cache->transit + rest, total - rest, &cache->in_transit);
         } else {
             arena_send(arena, cache->transit + rest, total - rest, &cache->in_transit);
         }
