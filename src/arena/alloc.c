@@ -141,7 +141,7 @@ static void *from_bins(struct arena *arena, size_t size) {
 
 /* Steps 1 to 7, without growth. */
 static void *find_free(struct arena *arena, size_t size, bool *zeroed) {
-    arena_merge_backlog(arena, BACKLOG_INBOX);
+    arena_receive(arena);
     void *mem;
     if (from_fast(arena, size, 1, &mem) != 0) {
         key_clear(mem);
@@ -297,7 +297,7 @@ enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, un
     if (!lock_enter(&arena->lock)) return ARENA_REFUSED;
     enum arena_status status = ARENA_OK;
     unsigned parked = unpark(arena, slot, want, mem), n = parked;
-    if (n == 0) arena_merge_backlog(arena, BACKLOG_INBOX);
+    if (n == 0) arena_receive(arena);
     if (n == 0) n = take_from_bins(arena, size, want, mem);
     if (n == 0) n = from_top(arena, size, want, mem, NULL);
     if (n == 0) {

@@ -162,6 +162,7 @@ unsigned arena_pop_fast(struct arena *arena, unsigned index, unsigned most, void
 struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk, const char *line);                   /* out of its bin; returns it */
 uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line); /* the tag of the chunk there */
 unsigned arena_merge_backlog(struct arena *arena, unsigned kinds); /* at most ARENA_STEP blocks of the kinds named; how many */
+void arena_receive(struct arena *arena);                           /* as many of the inbox, merged or into fast bins */
 bool arena_grow(struct arena *arena, size_t size);                 /* so that top holds size and a smallest chunk */
 void arena_trim_top(struct arena *arena, size_t threshold, size_t pad);
 void arena_set_top(struct arena *arena, struct chunk *top, char *end);

@@ -171,12 +171,6 @@ static void prefetch_neighbours(const struct arena *arena, void **mem, unsigned 
     }
 }
 
-static size_t merge_one(struct arena *arena, void *mem, const char *line) {
-    struct chunk *chunk = check_block(arena, mem, line);
-    key_clear(mem);
-    return arena_merge(arena, chunk);
-}
-
 /* The same for n blocks that carry the key. Those that follow each other in the list and in memory, up or down, become one chunk first: a batch
  * was often cut from one piece. Bytes of the largest chunk that came of it. */
 static size_t merge_blocks(struct arena *arena, void **mem, unsigned n, const char *line) {
@@ -395,13 +389,30 @@ static unsigned chain_pop(struct arena *arena, void **chain, unsigned most, void
     return n;
 }
 
+/* How much may lie parked, and how much in all before the inbox is merged. */
+static size_t unmerged_room(const struct arena *arena) { return max_size(PARK_BYTES, arena->system_bytes / PARK_SHARE); }
+
 static size_t bytes_of(void **mem, unsigned n) {
     size_t bytes = 0;
     for (unsigned i = 0; i < n; i++) bytes += chunk_size(chunk_of(mem[i]));
     return bytes;
 }
 
-static unsigned merge_inbox(struct arena *arena, unsigned step) {
+/* Of n blocks those up to `most` bytes go into fast bins, the others are merged. Bytes of the largest chunk that came of it. */
+static size_t put(struct arena *arena, void **mem, unsigned n, size_t most, const char *line) {
+    unsigned rest = most == 0 ? n : 0;
+    for (unsigned i = 0; most != 0 && i < n; i++) {
+        size_t size = chunk_size(chunk_of(mem[i]));
+        if (size <= most) {
+            fast_push(arena, mem[i], size);
+        } else {
+            mem[rest++] = mem[i];
+        }
+    }
+    return merge_blocks(arena, mem, rest, line);
+}
+
+static unsigned empty_inbox(struct arena *arena, unsigned step, size_t most) {
     static const char line[] = "free(): invalid pointer";
     void *mem[ARENA_STEP];
     unsigned n = 0;
@@ -410,9 +421,15 @@ static unsigned merge_inbox(struct arena *arena, unsigned step) {
         got = chain_pop(arena, &arena->inbox_rest, step - n, mem, line);
         if (got == 0) break;
         sub_relaxed(&arena->inbox_bytes, bytes_of(mem, got));
-        merge_blocks(arena, mem, got, line);
+        put(arena, mem, got, most, line);
     }
     return n;
+}
+
+/* What others sent home is mostly of sizes that this arena's threads ask for again: as long as little lies unmerged, it stays as it is. */
+void arena_receive(struct arena *arena) {
+    if (arena->inbox_rest == NULL && load_relaxed(&arena->inbox) == NULL) return;
+    empty_inbox(arena, ARENA_STEP, arena_uncoalesced(arena) <= unmerged_room(arena) ? FAST_MOST : 0);
 }
 
 static COLD _Noreturn void bad_fast(struct arena *arena, const void *from, void *mem, size_t size, const char *line) {
@@ -483,7 +500,7 @@ static unsigned merge_parked(struct arena *arena, unsigned step) {
 
 unsigned arena_merge_backlog(struct arena *arena, unsigned kinds) {
     unsigned n = 0;
-    if (kinds & BACKLOG_INBOX && (arena->inbox_rest != NULL || load_relaxed(&arena->inbox) != NULL)) n += merge_inbox(arena, ARENA_STEP);
+    if (kinds & BACKLOG_INBOX && (arena->inbox_rest != NULL || load_relaxed(&arena->inbox) != NULL)) n += empty_inbox(arena, ARENA_STEP, 0);
     if (kinds & BACKLOG_FAST && n < ARENA_STEP) n += merge_fast(arena, ARENA_STEP - n);
     if (kinds & BACKLOG_PARKED && n < ARENA_STEP) n += merge_parked(arena, ARENA_STEP - n);
     return n;
@@ -497,8 +514,8 @@ static size_t fast_most(void) {
     return limit != 0 ? align_down(limit + CHUNK_OVERHEAD, CHUNK_ALIGN) : 0;
 }
 
-static void merge_and_trim(struct arena *arena, void **mem, unsigned n) {
-    size_t largest = n == 1 ? merge_one(arena, mem[0], "free(): invalid pointer") : merge_blocks(arena, mem, n, "free(): invalid pointer");
+/* After blocks came back: `largest` is the chunk that came of it. */
+static void settle_in(struct arena *arena, size_t largest) {
     if (largest >= FAST_CONSOLIDATE && arena->fast_count != 0) arena_merge_backlog(arena, BACKLOG_FAST);
     trim_by_threshold(arena);
 }
@@ -509,12 +526,14 @@ void arena_free(struct arena *arena, void *mem, unsigned *left) {
         return;
     }
     store_relaxed(left, *left - 1);
-    size_t size = chunk_size(chunk_of(mem));
+    struct chunk *chunk = check_block(arena, mem, "free(): invalid pointer");
+    size_t size = chunk_size(chunk);
     if (size <= fast_most()) {
-        arena_check_behind(arena, check_block(arena, mem, "free(): invalid pointer"), size, "free(): invalid next size (fast)");
+        arena_check_behind(arena, chunk, size, "free(): invalid next size (fast)");
         fast_push(arena, mem, size);
     } else {
-        merge_and_trim(arena, &mem, 1);
+        key_clear(mem);
+        settle_in(arena, arena_merge(arena, chunk));
     }
     lock_leave(&arena->lock);
 }
@@ -525,7 +544,7 @@ static struct parked_batch *parking_place(struct arena *arena, unsigned slot, vo
         struct parked_batch *batch = &arena->parked[slot][depth];
         if (batch->count != 0) continue;
         size_t bytes = arena->parked_bytes + bytes_of(mem, n);
-        if (bytes > max_size(PARK_BYTES, arena->system_bytes / PARK_SHARE)) return NULL;
+        if (bytes > unmerged_room(arena)) return NULL;
         store_relaxed(&arena->parked_bytes, bytes);
         return batch;
     }
@@ -543,17 +562,7 @@ void arena_park(struct arena *arena, unsigned slot, bool keep, void **mem, unsig
         memcpy(batch->mem, mem, n * sizeof *mem);
         batch->count = n;
     } else {
-        size_t most = slot >= PARK_SLOTS ? 0 : keep ? FAST_MOST : fast_most();
-        unsigned rest = 0;
-        for (unsigned i = 0; i < n; i++) {
-            size_t size = chunk_size(chunk_of(mem[i]));
-            if (size <= most) {
-                fast_push(arena, mem[i], size);
-            } else {
-                mem[rest++] = mem[i];
-            }
-        }
-        merge_and_trim(arena, mem, rest);
+        settle_in(arena, put(arena, mem, n, slot >= PARK_SLOTS ? 0 : keep ? FAST_MOST : fast_most(), "free(): invalid pointer"));
     }
     lock_leave(&arena->lock);
 }
@@ -567,7 +576,7 @@ static void drain_for_owner(struct arena *arena) {
     size_t room = deserted ? 0 : max_size(INBOX_BYTES, load_relaxed(&arena->system_bytes) / INBOX_SHARE);
     for (size_t bytes; (bytes = load_relaxed(&arena->inbox_bytes)) > room;) {
         if (!(bytes > 2 * room + INBOX_BYTES ? lock_enter(&arena->lock) : lock_try(&arena->lock))) return;
-        unsigned n = merge_inbox(arena, ARENA_STEP);
+        unsigned n = empty_inbox(arena, ARENA_STEP, 0);
         trim_by_threshold(arena);
         lock_leave(&arena->lock);
         if (n == 0) return;

@@ -30,8 +30,8 @@
 #define CACHE_ONE_MOST MIB(2)
 #define CACHE_SWING_SHARE 8
 #define CACHE_SWING_LEAST MIB(1)
-#define CACHE_LOOK 64    /* misses between two looks at what is in use, */
-#define CACHE_DECAY 256  /* for idle classes, */
+#define CACHE_LOOK 64     /* misses between two looks at what is in use, */
+#define CACHE_DECAY 256   /* for idle classes, */
 #define CACHE_WINDOW 1024 /* and in a window of the peak */
 
 struct magazine {
