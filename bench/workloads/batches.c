@@ -8,24 +8,18 @@ enum { MOST = 10000 };
 int main(int argc, char **argv) {
     const char *order = argc > 1 ? argv[1] : "order";
     long wanted = argument(argc, argv, 2, 1000) * 1000;
-    static unsigned char *blocks[MOST];
+    static void *blocks[MOST];
     uint64_t state = rng_seed(2), sum = 0;
     long done = 0;
     while (done < wanted) {
         unsigned count = (unsigned)rng_log_size(&state, 100, MOST);
         for (unsigned i = 0; i < count; i++) {
             size_t size = 16 + rng_below(&state, 497);
-            blocks[i] = must(malloc(size));
-            blocks[i][0] = (unsigned char)i;
-            blocks[i][size - 1] = (unsigned char)size;
+            unsigned char *b = blocks[i] = must(malloc(size));
+            b[0] = (unsigned char)i;
+            b[size - 1] = (unsigned char)size;
         }
-        if (order[0] == 's')
-            for (unsigned i = count - 1; i > 0; i--) {
-                unsigned k = rng_below(&state, i + 1);
-                unsigned char *b = blocks[i];
-                blocks[i] = blocks[k];
-                blocks[k] = b;
-            }
+        if (order[0] == 's') rng_shuffle(&state, blocks, count);
         for (unsigned i = 0; i < count; i++) {
             unsigned char *b = blocks[order[0] == 'r' ? count - 1 - i : i];
             sum += b[0];

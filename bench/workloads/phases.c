@@ -13,12 +13,7 @@ int main(int argc, char **argv) {
     for (long phase = 0; phase < phases; phase++) {
         size_t size = sizes[phase % 2], count = bytes / size;
         for (size_t i = 0; i < count; i++) blocks[i] = memset(must(malloc(size)), (int)(i & 255), size);
-        for (size_t i = count; i > 1; i--) { /* shuffled */
-            size_t k = rng_below(&state, (uint32_t)i);
-            void *block = blocks[k];
-            blocks[k] = blocks[i - 1];
-            blocks[i - 1] = block;
-        }
+        rng_shuffle(&state, blocks, count);
         for (size_t i = 0; i < count; i++) {
             sum += *(unsigned char *)blocks[i];
             free(blocks[i]);

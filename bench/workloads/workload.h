@@ -26,6 +26,15 @@ static inline uint64_t rng_seed(uint64_t n) { return (n + 1) * 0x9E3779B97F4A7C1
 /* A number below n, without a division. */
 static inline uint32_t rng_below(uint64_t *state, uint32_t n) { return (uint32_t)(((uint64_t)rng_next(state) * n) >> 32); }
 
+static inline void rng_shuffle(uint64_t *state, void **blocks, size_t count) {
+    for (size_t i = count; i > 1; i--) {
+        size_t k = rng_below(state, (uint32_t)i);
+        void *block = blocks[k];
+        blocks[k] = blocks[i - 1];
+        blocks[i - 1] = block;
+    }
+}
+
 /* Sizes from `least` to `most`, small ones more often: each doubling is as frequent as the next. */
 static inline size_t rng_log_size(uint64_t *state, size_t least, size_t most) {
     size_t base = least;
