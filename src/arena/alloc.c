@@ -1,6 +1,6 @@
 /* alloc.c: how an arena finds memory for a request.
  *
- *   1  inbox: merge a bounded part                        5  large bin: best fit, split
+ *   1  inbox: fetch a bounded part                        5  large bin: best fit, split
  *   2  fast bin, small bin of exactly this size           6  next larger bin that has a chunk, split
  *   3  large request: merge the fast bins                 7  top
  *   4  unsorted: an exact fit is taken, what is passed    8  much lies unmerged: merge it, and again from 4
@@ -10,14 +10,14 @@
  * SPDX-License-Identifier: MIT */
 #include "arena/arena.h"
 
+#include <string.h>
+
 #include "conf/conf.h"
 #include "os/os.h"
 #include "os/report.h"
 
-#define REST_SHARE 32 /* of a request: half of what a size class rounds up */
-/* Critical sections of ARENA_STEP merges, and of as many sortings, that one request makes at most before the arena grows. */
-#define MERGE_ROUNDS 16384
-#define SORT_ROUNDS 64
+#define REST_SHARE 32  /* of a request: half of what a size class rounds up */
+#define SORT_ROUNDS 64 /* critical sections of ARENA_STEP sortings that one request makes at most before the arena grows */
 
 /* --- cutting --------------------------------------------------------------------------------------------------------------------------------- */
 
@@ -34,7 +34,7 @@ static void set_free(struct arena *arena, struct chunk *chunk, size_t size) {
 /* The smallest rest that is cut off a chunk: less, and it lies about until its neighbour is freed, sorted, searched and of no use. */
 static size_t least_rest(size_t size) { return max_size(CHUNK_MIN, size / REST_SHARE); }
 
-/* Cuts `size` bytes off the front of a free chunk that is in no list; the rest, if it can be a chunk, goes to unsorted, else comes along. */
+/* Cuts `size` bytes off the front of a free chunk that is in no list; the rest goes to unsorted, or comes along if it is too small. */
 static void *cut(struct arena *arena, struct chunk *chunk, size_t size) {
     uint64_t head = chunk_head(chunk);
     size_t whole = head_size(head);
@@ -165,7 +165,8 @@ static bool breathe(struct arena *arena) {
  * nobody can use. Ends when nothing is left to merge or to sort. */
 static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool *lost_lock) {
     bool merging = arena_much_unmerged(arena);
-    for (unsigned round = 0; round < MERGE_ROUNDS && merging && !*lost_lock; round++) {
+    /* No more than lies there now: others may go on adding. */
+    for (size_t rounds = arena_uncoalesced(arena) / (ARENA_STEP * CHUNK_MIN) + 1; rounds != 0 && merging && !*lost_lock; rounds--) {
         merging = arena_merge_backlog(arena, BACKLOG_ALL) != 0;
         *lost_lock = !breathe(arena);
     }
@@ -183,7 +184,7 @@ static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool
 static enum arena_status merge_or_grow(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
     bool lost_lock = false;
     *zeroed = false;
-    void *found = merge_and_find(arena, size, zeroed, &lost_lock);
+    void *found = means & MEANS_MERGE ? merge_and_find(arena, size, zeroed, &lost_lock) : NULL;
     if (lost_lock) return ARENA_REFUSED;
     if (found == NULL) {
         if ((means & MEANS_MAP) && size >= conf_get(CONF_MMAP_THRESHOLD) && conf_get(CONF_MMAP_MAX) != 0) return ARENA_MAP;
@@ -293,6 +294,13 @@ static unsigned take_from_bins(struct arena *arena, size_t size, unsigned want, 
     return n;
 }
 
+/* Every other one first: small blocks that a thread gets in a row, and may give to other threads one by one, mostly share no cache line then. */
+static void spread(void **mem, unsigned n) {
+    void *copy[PARK_MAX]; /* n <= PARK_MAX */
+    memcpy(copy, mem, n * sizeof *mem);
+    for (unsigned i = 0; i < n; i++) store_relaxed(&mem[i % 2 ? (n + 1) / 2 + i / 2 : i / 2], copy[i]);
+}
+
 enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, unsigned means, void **mem, unsigned *count) {
     if (!lock_enter(&arena->lock)) return ARENA_REFUSED;
     enum arena_status status = ARENA_OK;
@@ -306,6 +314,7 @@ enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, un
         n = status == ARENA_OK;
         if (n != 0 && want > 1) n += from_top(arena, size, want - 1, mem + 1, NULL);
     }
+    if (n > 2 && size < CACHE_LINE && !key_matches(mem[n - 1])) spread(mem, n); /* fresh ones: those of lists carry the key */
     for (unsigned i = parked; i < n; i++) key_set(mem[i]);
     store_relaxed(count, n);
     if (status != ARENA_REFUSED) lock_leave(&arena->lock);

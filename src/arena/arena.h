@@ -75,8 +75,9 @@ enum arena_status {
 extern struct arena arena_main;
 extern struct arena *arena_table[ARENA_LIMIT]; /* by id; [0, seal.arenas) are set */
 
+/* Free but not merged; may be asked without the lock. */
 static inline size_t arena_uncoalesced(const struct arena *arena) {
-    return arena->fast_bytes + arena->parked_bytes + load_relaxed(&arena->inbox_bytes);
+    return load_relaxed(&arena->fast_bytes) + load_relaxed(&arena->parked_bytes) + load_relaxed(&arena->inbox_bytes);
 }
 
 static inline bool arena_much_unmerged(const struct arena *arena) { return arena_uncoalesced(arena) > arena->system_bytes / 10; }
@@ -101,8 +102,8 @@ void arena_fork_child(void);
 
 /* --- alloc.c: taking. Sizes are chunk sizes. -------------------------------------------------------------------------------------------- */
 
-/* What an arena may do when it has nothing free that fits; neither: ARENA_FULL. */
-enum arena_means { MEANS_MAP = 1, MEANS_GROW = 2 };
+/* What an arena may do when it has nothing free that fits, in this order; if that is not enough: ARENA_FULL. */
+enum arena_means { MEANS_MERGE = 4, MEANS_MAP = 1, MEANS_GROW = 2 };
 
 /* One block. *zeroed is set if its memory is known to read as zero. */
 enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed);
@@ -110,7 +111,7 @@ enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, 
 /* One block with mem aligned to `align`, more than 16. */
 enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, unsigned means, void **mem);
 
-/* Up to `want` blocks of at least `size` for slot `slot`: a parked batch, or fresh ones in address order; all carry the key (a stale pointer to
+/* Up to `want` blocks of at least `size` for slot `slot`: a parked batch, or fresh ones in address order (the smallest: every other one first), at most PARK_MAX; all carry the key (a stale pointer to
  * one of them is a double free as well). *count > 0 exactly if ARENA_OK; it is written under the lock, so that a forked child finds the blocks. */
 enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, unsigned means, void **mem, unsigned *count);
 
@@ -128,7 +129,7 @@ void arena_free(struct arena *arena, void *mem, unsigned *left);
  * ones, and with `keep` all that can be, to fast bins. With a slot from PARK_SLOTS up they are merged. n <= PARK_MAX. */
 void arena_park(struct arena *arena, unsigned slot, bool keep, void **mem, unsigned n, unsigned *left);
 
-/* n blocks of this arena, from a thread of another: into the inbox. Never waits. */
+/* n blocks of this arena, from a thread of another: into the inbox. Waits only where that is far too full. */
 void arena_send(struct arena *arena, void **mem, unsigned n, unsigned *left);
 
 /* Merges fast, inbox and parked blocks, then gives back what lies free at the top beyond `pad` bytes, and (purge) whole pages in free chunks

@@ -1,6 +1,6 @@
 /* free.c: how a block comes back.
  *
- *   fast        small and no cache took it: into its fast bin, unmerged
+ *   fast        small and no cache took it, or in a batch that will be wanted again: into its fast bin, unmerged
  *   merge       with a free chunk before it, with a free chunk or the top behind it; into top, or into the unsorted bin
  *   trim        when much touched memory lies at the top, when a region other than the top's is wholly free
  *   park, send  batches that a cache gives back: kept whole, or put into the inbox of an arena that isn't the thread's
@@ -153,16 +153,20 @@ size_t arena_merge(struct arena *arena, struct chunk *chunk) {
 /* What merging n blocks will touch, asked for at once: first the neighbours, then those that stand beside them in their bins. Their misses overlap;
  * in the merges themselves one waits for the other. Nothing read here is believed. */
 static void prefetch_neighbours(const struct arena *arena, void **mem, unsigned n) {
+    struct chunk *before[ARENA_STEP];
+    _Static_assert(PARK_MAX <= ARENA_STEP, "batches fit");
     for (unsigned i = 0; i < n; i++) {
         struct chunk *chunk = chunk_of(mem[i]);
+        /* prev_size is the user's where the chunk before is in use. */
+        before[i] = chunk_head(chunk) & FLAG_P ? NULL : (struct chunk *)((uintptr_t)chunk - chunk->prev_size);
         prefetch(chunk_next(chunk));
-        if (!(chunk_head(chunk) & FLAG_P)) prefetch((struct chunk *)((uintptr_t)chunk - chunk->prev_size));
+        if (before[i] != NULL) prefetch(before[i]);
     }
     for (unsigned i = 0; i < n; i++) {
-        struct chunk *chunk = chunk_of(mem[i]), *next = chunk_next(chunk), *before = (struct chunk *)((uintptr_t)chunk - chunk->prev_size);
-        if (!(chunk_head(chunk) & FLAG_P) && bins_range(&arena->bins, before)) {
-            prefetch(before->fd);
-            prefetch(before->bk);
+        struct chunk *next = chunk_next(chunk_of(mem[i]));
+        if (before[i] != NULL && bins_range(&arena->bins, before[i])) {
+            prefetch(before[i]->fd);
+            prefetch(before[i]->bk);
         }
         if (bins_owns(&arena->bins, next)) {
             prefetch(next->fd);
@@ -262,8 +266,7 @@ bool arena_grow(struct arena *arena, size_t size) {
     size_t fresh = size + CHUNK_MIN, need = fresh > have ? fresh - have : CHUNK_MIN;
     bool extended = false;
     struct region *old = arena->top_region;
-    /* What waits to be merged will be free soon: until then no more than is needed. */
-    size_t old_end = old != NULL ? (size_t)old->end : 0, pad = arena_much_unmerged(arena) ? 0 : conf_get(CONF_TOP_PAD);
+    size_t old_end = old != NULL ? (size_t)old->end : 0, pad = conf_get(CONF_TOP_PAD);
     struct region *region =
         arena == &arena_main ? region_grow_main(old, need, fresh, pad, &extended) : region_grow_heap(old, need, fresh, pad, &extended);
     if (region == NULL) return false;
@@ -378,11 +381,15 @@ void *arena_next_in_chain(struct arena *arena, const void *mem, const char *line
     return next;
 }
 
-/* Takes up to `most` blocks off a chain inside blocks, all checked. */
+/* Takes up to `most` blocks off a chain inside blocks, all checked; a block that comes round again has lost its key. */
 static unsigned chain_pop(struct arena *arena, void **chain, unsigned most, void **mem, const char *line) {
     unsigned n = 0;
     for (; n < most && *chain != NULL; n++) {
-        arena_check_block(arena, *chain, line);
+        check_block(arena, *chain, line);
+        if (UNLIKELY(!key_matches(*chain))) {
+            fatal(line, "block at %p is in a list of arena %u twice, or something wrote to it after it was freed", *chain, arena->id);
+        }
+        key_clear(*chain);
         mem[n] = *chain;
         *chain = arena_next_in_chain(arena, *chain, line);
     }
@@ -398,15 +405,21 @@ static size_t bytes_of(void **mem, unsigned n) {
     return bytes;
 }
 
+/* Chunk sizes up to this go into fast bins; `all`: those that soon will be wanted again. */
+static size_t fast_most(bool all) {
+    size_t limit = conf_get(CONF_MXFAST);
+    return limit == 0 ? 0 : all ? FAST_MOST : align_down(limit + CHUNK_OVERHEAD, CHUNK_ALIGN);
+}
+
 /* Of n blocks those up to `most` bytes go into fast bins, the others are merged. Bytes of the largest chunk that came of it. */
 static size_t put(struct arena *arena, void **mem, unsigned n, size_t most, const char *line) {
     unsigned rest = most == 0 ? n : 0;
     for (unsigned i = 0; most != 0 && i < n; i++) {
-        size_t size = chunk_size(chunk_of(mem[i]));
+        size_t size = chunk_size(check_block(arena, mem[i], line));
         if (size <= most) {
             fast_push(arena, mem[i], size);
         } else {
-            mem[rest++] = mem[i];
+            store_relaxed(&mem[rest++], mem[i]); /* a walk may look at the caller's array */
         }
     }
     return merge_blocks(arena, mem, rest, line);
@@ -420,7 +433,11 @@ static unsigned empty_inbox(struct arena *arena, unsigned step, size_t most) {
         if (arena->inbox_rest == NULL && load_relaxed(&arena->inbox) != NULL) arena->inbox_rest = exchange_acquire(&arena->inbox, NULL);
         got = chain_pop(arena, &arena->inbox_rest, step - n, mem, line);
         if (got == 0) break;
-        sub_relaxed(&arena->inbox_bytes, bytes_of(mem, got));
+        size_t bytes = bytes_of(mem, got);
+        if (UNLIKELY(bytes > load_relaxed(&arena->inbox_bytes))) {
+            fatal(line, "the inbox of arena %u holds more than was sent to it; a link was overwritten, at %p or after", arena->id, mem[0]);
+        }
+        sub_relaxed(&arena->inbox_bytes, bytes);
         put(arena, mem, got, most, line);
     }
     return n;
@@ -429,7 +446,7 @@ static unsigned empty_inbox(struct arena *arena, unsigned step, size_t most) {
 /* What others sent home is mostly of sizes that this arena's threads ask for again: as long as little lies unmerged, it stays as it is. */
 void arena_receive(struct arena *arena) {
     if (arena->inbox_rest == NULL && load_relaxed(&arena->inbox) == NULL) return;
-    empty_inbox(arena, ARENA_STEP, arena_uncoalesced(arena) <= unmerged_room(arena) ? FAST_MOST : 0);
+    empty_inbox(arena, ARENA_STEP, arena_uncoalesced(arena) <= unmerged_room(arena) ? fast_most(true) : 0);
 }
 
 static COLD _Noreturn void bad_fast(struct arena *arena, const void *from, void *mem, size_t size, const char *line) {
@@ -508,12 +525,6 @@ unsigned arena_merge_backlog(struct arena *arena, unsigned kinds) {
 
 /* --- coming back ------------------------------------------------------------------------------------------------------------------------------ */
 
-/* Chunk sizes up to this go into fast bins. */
-static size_t fast_most(void) {
-    size_t limit = conf_get(CONF_MXFAST);
-    return limit != 0 ? align_down(limit + CHUNK_OVERHEAD, CHUNK_ALIGN) : 0;
-}
-
 /* After blocks came back: `largest` is the chunk that came of it. */
 static void settle_in(struct arena *arena, size_t largest) {
     if (largest >= FAST_CONSOLIDATE && arena->fast_count != 0) arena_merge_backlog(arena, BACKLOG_FAST);
@@ -528,7 +539,7 @@ void arena_free(struct arena *arena, void *mem, unsigned *left) {
     store_relaxed(left, *left - 1);
     struct chunk *chunk = check_block(arena, mem, "free(): invalid pointer");
     size_t size = chunk_size(chunk);
-    if (size <= fast_most()) {
+    if (size <= fast_most(false)) {
         arena_check_behind(arena, chunk, size, "free(): invalid next size (fast)");
         fast_push(arena, mem, size);
     } else {
@@ -562,7 +573,7 @@ void arena_park(struct arena *arena, unsigned slot, bool keep, void **mem, unsig
         memcpy(batch->mem, mem, n * sizeof *mem);
         batch->count = n;
     } else {
-        settle_in(arena, put(arena, mem, n, slot >= PARK_SLOTS ? 0 : keep ? FAST_MOST : fast_most(), "free(): invalid pointer"));
+        settle_in(arena, put(arena, mem, n, slot >= PARK_SLOTS ? 0 : fast_most(keep), "free(): invalid pointer"));
     }
     lock_leave(&arena->lock);
 }

@@ -31,10 +31,10 @@ static struct arena *next_lender(const struct arena *borrower, uint32_t *looked)
 void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) {
     void *mem = NULL;
     if (UNLIKELY(size >= CHUNK_MAX || align >= CHUNK_MAX - size)) return NULL;
-    enum arena_status status = ask(arena, size, align, MEANS_MAP, &mem, zeroed);
+    enum arena_status status = ask(arena, size, align, MEANS_MERGE | MEANS_MAP, &mem, zeroed);
     if (status == ARENA_REFUSED && !(load_relaxed(&arena_spare()->lock.word) & LOCK_FORK)) {
         arena = arena_spare();
-        status = ask(arena, size, align, MEANS_MAP, &mem, zeroed);
+        status = ask(arena, size, align, MEANS_MERGE | MEANS_MAP, &mem, zeroed);
     }
     if (status == ARENA_MAP) {
         mem = mapped_alloc(size, align);
@@ -47,7 +47,7 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
         if (ask(lender, size, align, 0, &mem, zeroed) == ARENA_OK) return mem;
     }
     if (status == ARENA_FULL) status = ask(arena, size, align, MEANS_GROW, &mem, zeroed);
-    if (status == ARENA_FULL && arena != &arena_main) status = ask(&arena_main, size, align, MEANS_GROW, &mem, zeroed);
+    if (status == ARENA_FULL && arena != &arena_main) status = ask(&arena_main, size, align, MEANS_MERGE | MEANS_GROW, &mem, zeroed);
     if (status == ARENA_OK) return mem;
     /* Small mappings are wasteful, but better than none. */
     *zeroed = true;
@@ -56,7 +56,7 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
 
 void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem, unsigned *count) {
     store_relaxed(count, 0);
-    enum arena_status status = arena_take(arena, slot, size, want, 0, mem, count);
+    enum arena_status status = arena_take(arena, slot, size, want, MEANS_MERGE, mem, count);
     uint32_t looked = 0;
     for (struct arena *lender; status == ARENA_FULL && (lender = next_lender(arena, &looked)) != NULL;) {
         if (arena_take(lender, slot, size, want, 0, mem, count) == ARENA_OK) return;

@@ -155,13 +155,18 @@ static void count_net(struct cache *cache, size_t size, int n) {
 
 /* --- blocks leave a magazine --------------------------------------------------------------------------------------------------------------- */
 
+/* Whether idle blocks cost nothing: they and `more` bytes are within the last peak. A thread that gives more than it takes has none. */
+static bool below_ceiling(const struct cache *cache, size_t more) {
+    return cache->held >= 0 && cache->held + (ptrdiff_t)more < cache->ceiling;
+}
+
 /* Whether the arena should leave blocks unmerged because they cost nothing: as for the magazines, but for those that are no longer held. */
 static bool keeps(const struct cache *cache) {
     size_t unmerged = arena_uncoalesced(cache->arena);
-    return cache->held >= 0 && cache->held + (ptrdiff_t)unmerged <= cache->ceiling && unmerged <= cache->budget + cache->swing;
+    return below_ceiling(cache, unmerged) && unmerged <= cache->budget + cache->swing;
 }
 
-/* The blocks in transit, all of one class and in no magazine any more, go home. */
+/* The blocks in transit, which are in no magazine any more, go home. All are of one class, or that is CLASS_COUNT. */
 static void send_home(struct cache *cache, unsigned size_class) {
     while (cache->in_transit != 0) {
         unsigned total = cache->in_transit, rest = total;
@@ -172,6 +177,7 @@ static void send_home(struct cache *cache, unsigned size_class) {
                   (unsigned long)chunk_head(last));
         }
         /* Those of the same owner move to the end; mostly they all are. */
+        store_relaxed(&cache->torn, 1);
         for (unsigned i = total; i-- > 0;) {
             void *mem = cache->transit[i];
             if (chunk_tag(chunk_of(mem)) != id) continue;
@@ -179,6 +185,7 @@ static void send_home(struct cache *cache, unsigned size_class) {
             store_relaxed(&cache->transit[i], cache->transit[rest]);
             store_relaxed(&cache->transit[rest], mem);
         }
+        store_relaxed(&cache->torn, 0);
         struct arena *arena = arena_of_id(id);
         if (arena == cache->arena) {
             arena_park(arena, size_class, keeps(cache), cache->transit + rest, total - rest, &cache->in_transit);
@@ -215,8 +222,9 @@ static void flush_all(struct cache *cache) {
                 size_class++;
                 continue;
             }
-            store_relaxed(&magazine->top, magazine->top - 1);
-            store_relaxed(&cache->transit[n++], load_relaxed(magazine->top));
+            void **slot = magazine->top - 1;
+            store_relaxed(&magazine->top, slot);
+            store_relaxed(&cache->transit[n++], load_relaxed(slot));
             count_class(cache, size_class, -1);
         }
         store_relaxed(&cache->in_transit, n);
@@ -239,10 +247,10 @@ static void set_limit(struct cache *cache, unsigned size_class, unsigned count) 
 /* After a miss: opens a magazine, or doubles it while all limits allow. It may grow to what the thread took less what it gave, in blocks (a
  * thread that only frees counts likewise), by a share; without one while idle blocks cost nothing. */
 static void widen(struct cache *cache, unsigned size_class) {
-    unsigned held = (unsigned)(cache->net[size_class] < 0 ? -cache->net[size_class] : cache->net[size_class]),
-             now = limit_of(cache, size_class);
-    unsigned share = held / (size_class <= CLASS_EXACT ? SHARE_SMALL : SHARE_MEDIUM);
-    bool below = cache->held > 0 && cache->held <= cache->ceiling;
+    size_t held = (size_t)(cache->net[size_class] < 0 ? -cache->net[size_class] : cache->net[size_class]);
+    unsigned share = (unsigned)min_size(held / (size_class <= CLASS_EXACT ? SHARE_SMALL : SHARE_MEDIUM), MAGAZINE_MAX);
+    unsigned now = limit_of(cache, size_class);
+    bool below = below_ceiling(cache, 0);
     if (now != 0 && now >= share && !below) return;
     unsigned first = count_first(size_class), most = count_max(size_class);
     if (!below) most = min_unsigned(max_unsigned(share, first), most);
@@ -266,7 +274,7 @@ static void halve(struct cache *cache, unsigned size_class) {
 /* Classes without a miss for a while are halved; all, where what they may keep is neither in the budget nor below the peak. */
 static void decay(struct cache *cache) {
     set_budget(cache);
-    bool over = cache->reserved > cache->budget && cache->held > cache->ceiling;
+    bool over = cache->reserved > cache->budget && !below_ceiling(cache, 0);
     for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
         if (!cache->missed[size_class] || over) halve(cache, size_class);
         cache->missed[size_class] = 0;
@@ -289,7 +297,7 @@ static void look(struct cache *cache) {
     if (live > cache->peak[0]) cache->peak[0] = cache->low[0] = live;
     if (live < cache->low[0]) cache->low[0] = live;
     const ptrdiff_t *peak = cache->peak, *low = cache->low, highest = peak[0] > peak[1] ? peak[0] : peak[1];
-    bool wave = low[0] < peak[0] - peak[0] / 4 || low[1] < peak[1] - peak[1] / 4;
+    bool wave = (peak[0] > 0 && low[0] < peak[0] - peak[0] / 4) || (peak[1] > 0 && low[1] < peak[1] - peak[1] / 4);
     cache->ceiling = wave ? highest + (ptrdiff_t)cache->budget / 2 : 0;
 }
 
@@ -344,8 +352,10 @@ static void *refill(struct cache *cache, unsigned size_class) {
         store_relaxed(&magazine->top, magazine->top + 1);
     }
     void *mem = cache->transit[0];
+    store_relaxed(&cache->torn, 1);
     store_relaxed(&cache->transit[0], cache->transit[--left]);
     store_relaxed(&cache->in_transit, left);
+    store_relaxed(&cache->torn, 0);
     if (cache->in_transit != 0) send_home(cache, size_class);
     missed(cache, size_class);
     key_clear(mem);
@@ -376,7 +386,7 @@ void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
         mem = arena_serve(arena, size, align, zeroed);
     }
     note_growth();
-    if (mem != NULL) count_net(cache, chunk_size(chunk_of(mem)), 1);
+    if (mem != NULL && !(chunk_head(chunk_of(mem)) & FLAG_M)) count_net(cache, chunk_size(chunk_of(mem)), 1);
     if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) *zeroed = false;
     return perturbed(mem);
 }
@@ -482,8 +492,8 @@ bool cache_resize(void *mem, size_t old_size, size_t size) {
     struct chunk *chunk = chunk_of(mem);
     uint32_t tag = chunk_tag(chunk);
     if (!tag_in_use(tag) || !arena_resize(arena_of_id(tag), mem, size)) return false;
-    struct cache *cache = cache_mine();
-    if (cache != NULL) cache->held += (ptrdiff_t)chunk_size(chunk) - (ptrdiff_t)old_size;
+    count_net(cache_mine(), old_size, -1);
+    count_net(cache_mine(), chunk_size(chunk), 1);
     return true;
 }
 
@@ -586,7 +596,7 @@ static COLD void reclaim_orphan(void) {
         uint32_t state = CACHE_ORPHAN;
         if (load_relaxed(&cache->state) != CACHE_ORPHAN || !cas_acq_rel(&cache->state, &state, CACHE_LIVE)) continue;
         sub_relaxed(&orphans, 1);
-        send_home(cache, 2);
+        send_home(cache, CLASS_COUNT);
         flush_all(cache);
         store_release(&cache->state, CACHE_FREE);
         return;

@@ -58,7 +58,7 @@ struct cache {
     ptrdiff_t held;              /* bytes that came from arenas less those that went back */
     ptrdiff_t peak[2], low[2];   /* highest sum in use and the lowest after it, as seen in this window of misses and in the one before */
     ptrdiff_t ceiling;           /* as long as it holds no more than this, idle blocks cost nothing */
-    int32_t net[CLASS_COUNT];    /* blocks that came from arenas less those that went back: about what the program holds of the class */
+    int64_t net[CLASS_COUNT];    /* blocks that came from arenas less those that went back: about what the program holds of the class */
     uint8_t missed[CLASS_COUNT]; /* saw a miss since the last decay */
     void *slots[CLASS_COUNT][MAGAZINE_MAX];
 };

@@ -139,7 +139,10 @@ static void tree_replace(struct bins *bins, unsigned index, struct chunk *old, s
 /* Takes a head out; any leaf below takes its place, for the bits above are the same. */
 static void tree_remove(struct bins *bins, unsigned index, struct chunk *node) {
     struct chunk *leaf = node;
-    while (leaf->child[0] != NULL || leaf->child[1] != NULL) leaf = tree_child(bins, leaf, leaf->child[1] != NULL ? 1 : 0);
+    for (unsigned left = tree_bit(index) + 1; leaf->child[0] != NULL || leaf->child[1] != NULL;) {
+        if (UNLIKELY(left-- < 3)) astray(tree_line, node, "link", leaf); /* deeper than sizes have bits */
+        leaf = tree_child(bins, leaf, leaf->child[1] != NULL ? 1 : 0);
+    }
     if (leaf == node) {
         tree_replace(bins, index, node, NULL);
         return;
