@@ -665,9 +665,10 @@ bool arena_trim(struct arena *arena, size_t pad, bool purge) {
 
 /* Whether a chain inside blocks holds `mem`. A broken chain ends the search: who pops from it will say so. */
 static bool chain_holds(struct arena *arena, const void *chain, const void *mem) {
+    size_t left = arena->system_bytes / CHUNK_MIN;
     while (chain != NULL && chain != mem) {
         struct chunk *chunk = chunk_of(chain);
-        if (!bins_range(&arena->bins, chunk) || chunk_tag(chunk) != (TAG_IN_USE | arena->id)) return false;
+        if (left-- == 0 || !bins_range(&arena->bins, chunk) || chunk_tag(chunk) != (TAG_IN_USE | arena->id)) return false;
         chain = link_load(chain);
     }
     return chain == mem;

@@ -82,10 +82,11 @@ static void add_cached(void *arg, void *mem) { marks_add(arg, mem, SEEMALLOC_CAC
 
 void marks_add_caches(struct marks *marks) { cache_walk(add_cached, marks); }
 
-/* A chain inside blocks; ends at the first link that does not hold. */
+/* A chain inside blocks; ends at the first link that does not hold, or when it must be leading in a circle. */
 static void add_chain(struct marks *marks, struct arena *arena, const void *chain, enum seemalloc_state state) {
-    while (chain != NULL && bins_range(&arena->bins, chunk_of(chain)) && chunk_tag(chunk_of(chain)) == (TAG_IN_USE | arena->id) &&
-           !marks->failed) {
+    size_t left = arena->system_bytes / CHUNK_MIN;
+    while (left-- != 0 && chain != NULL && bins_range(&arena->bins, chunk_of(chain)) &&
+           chunk_tag(chunk_of(chain)) == (TAG_IN_USE | arena->id) && !marks->failed) {
         marks_add(marks, chain, state);
         chain = link_load(chain);
     }

@@ -392,27 +392,31 @@ static void *free_and_stay(void *arg) {
     return NULL;
 }
 
-static void inbox_link(void) {
+/* Blocks that a thread of another arena sent home; the first eight are overwritten: with a pointer, or all with the link of the first, so that the chain
+ * leads in a circle. */
+static void inbox_links(bool circle) {
     for (int i = 0; i < MANY; i++) block[i] = take(64);
     pthread_barrier_init(&barrier, NULL, 2);
     pthread_t t;
     if (pthread_create(&t, NULL, free_and_stay, NULL)) not_reached("no thread");
     pthread_barrier_wait(&barrier);
-    int forged = 0;
-    target[3] = 0x51;
-    for (int i = 0; i < MANY; i += 2) {
-        if (state_of(block[i]) == SEEMALLOC_INBOX) {
-            if (forged++ == 0) memcpy(b, block, sizeof b);
-            forge(block[i], FD, &target[4]);
-            if (forged == 8) break;
-        }
+    void *sent[8];
+    int n = 0;
+    for (int i = 0; i < MANY && n < 8; i += 2) {
+        if (state_of(block[i]) == SEEMALLOC_INBOX) sent[n++] = block[i];
     }
-    if (!forged) not_reached("no block came into the inbox");
+    if (n < 8) not_reached("no eight blocks came into the inbox");
+    const void *link = &target[4];
+    if (circle) memcpy(&link, sent[0], sizeof link);
+    target[3] = 0x51;
+    for (int i = 0; i < 8; i++) forge(sent[i], FD, link);
     for (int i = 0; i < MANY; i++) {
         void *p = take(64);
         if ((uintptr_t)p >= (uintptr_t)target && (uintptr_t)p < (uintptr_t)(target + 64)) attack_won("malloc returned the target");
     }
 }
+static void inbox_link(void) { inbox_links(false); }
+static void inbox_circle(void) { inbox_links(true); }
 
 /* Cached blocks are not followed at all: whatever is written into one, it is only a block again. */
 static void cached_overwritten(void) {
@@ -487,6 +491,7 @@ const struct abuse_case abuse_cases[] = {
     {"fast, many, block in use", fast_deep_used, OFF, FAST_SET},
     {"fast, consolidated", fast_consolidated, OFF, {CONSOLIDATE, CONSOLIDATE_SIZE, FAST, FAST_ALIGNED}},
     {"inbox", inbox_link, 0, {FAST, FAST_ALIGNED, FAST_FREE, CONSOLIDATE, CONSOLIDATE_SIZE}},
+    {"inbox, a circle", inbox_circle, 0, {FAST_FREE}},
     {"cached, overwritten", cached_overwritten, ABUSE_SURVIVE, {0}},
     {0},
 };
