@@ -405,18 +405,19 @@ static size_t bytes_of(void **mem, unsigned n) {
     return bytes;
 }
 
-/* Chunk sizes up to this go into fast bins; `all`: those that soon will be wanted again. */
+/* Chunk sizes up to this go into fast bins, 0: none; `all`: those that soon will be wanted again. */
 static size_t fast_most(bool all) {
-    size_t limit = conf_get(CONF_MXFAST);
-    return limit == 0 ? 0 : all ? FAST_MOST : align_down(limit + CHUNK_OVERHEAD, CHUNK_ALIGN);
+    size_t limit = align_down(conf_get(CONF_MXFAST) + CHUNK_OVERHEAD, CHUNK_ALIGN);
+    return limit < CHUNK_MIN || conf_get(CONF_MXFAST) == 0 ? 0 : all ? FAST_MOST : limit;
 }
 
-/* Of n blocks those up to `most` bytes go into fast bins, the others are merged. Bytes of the largest chunk that came of it. */
+/* Of n blocks, whose seals the caller has checked, those up to `most` bytes go into fast bins, the others are merged. Bytes of the largest chunk that
+ * came of it. */
 static size_t put(struct arena *arena, void **mem, unsigned n, size_t most, const char *line) {
     unsigned rest = most == 0 ? n : 0;
     for (unsigned i = 0; most != 0 && i < n; i++) {
-        size_t size = chunk_size(check_block(arena, mem[i], line));
-        if (size <= most) {
+        size_t size = chunk_size(chunk_of(mem[i]));
+        if (size - CHUNK_MIN <= most - CHUNK_MIN) { /* smaller than any: no size of ours */
             fast_push(arena, mem[i], size);
         } else {
             store_relaxed(&mem[rest++], mem[i]); /* a walk may look at the caller's array */
