@@ -42,4 +42,104 @@ static void reopened_top_is_dirty(void) {
     (void)first;
 }
 
-UNIT_MAIN({"reopened_top_is_dirty", reopened_top_is_dirty})
+enum { BATCH = 32 };
+
+static unsigned take(size_t size, void **mem) {
+    unsigned count = 0;
+    arena_serve_batch(&arena_main, (unsigned)(size / CHUNK_ALIGN), size, BATCH, mem, &count);
+    return count;
+}
+
+static void park(size_t size, bool keep, void **mem, unsigned n) {
+    unsigned left = n;
+    arena_park(&arena_main, (unsigned)(size / CHUNK_ALIGN), keep, mem, n, &left);
+    CHECK_EQ(left, 0);
+}
+
+/* Of fresh blocks below 64 bytes every other one comes first: as long as those last, no two in a row lie in the same cache line. Others come in order. */
+static void fresh_blocks_in_a_row(void) {
+    no_cache_no_mappings();
+    void *mem[BATCH], *bigger[BATCH];
+    for (size_t size = 32; size < CACHE_LINE; size += CHUNK_ALIGN) {
+        unsigned n = take(size, mem); /* the first may come alone from the growth */
+        if (n < 4) n = take(size, mem);
+        CHECK(n >= 4);
+        for (unsigned i = 1; i < n / 2; i++) CHECK_EQ((char *)mem[i] - (char *)mem[i - 1], 2 * size);
+    }
+    unsigned n = take(64, bigger);
+    for (unsigned i = 1; i < n; i++) CHECK_EQ((char *)bigger[i] - (char *)bigger[i - 1], 64);
+    CHECK_HEAP();
+}
+
+/* Blocks that leave in a batch that is to be kept lie in fast bins up to 1 KiB, last in, first out, through all lanes; others are merged: neighbours in
+ * the batch, whether they come up or down, to one chunk. */
+static void batches_kept_and_merged(void) {
+    no_cache_no_mappings();
+    void *mem[BATCH], *again[BATCH];
+    for (unsigned order = 0; order < 2; order++) {
+        unsigned n = take(512, mem);
+        CHECK_EQ(n, BATCH);
+        void *guard = seemalloc_malloc(500);
+        void *other[PARK_DEPTH][BATCH]; /* take the places for whole batches */
+        for (unsigned depth = 0; depth < PARK_DEPTH; depth++) CHECK_EQ(take(512, other[depth]), BATCH);
+        for (unsigned depth = 0; depth < PARK_DEPTH; depth++) park(512, false, other[depth], BATCH);
+        park(512, true, mem, n);
+        CHECK_EQ(arena_main.fast_count, n);
+        CHECK_HEAP();
+        for (unsigned i = 0; i < PARK_DEPTH; i++) CHECK_EQ(take(512, again), BATCH); /* the parked ones */
+        CHECK_EQ(take(512, again), n);
+        for (unsigned i = 0; i < n; i++) CHECK(again[i] == mem[n - 1 - i]);
+        CHECK_EQ(arena_main.fast_count, 0);
+
+        size_t chunks = arena_main.bins.count, bytes = arena_main.bins.bytes;
+        void *sorted[BATCH];
+        for (unsigned i = 0; i < n; i++) sorted[order ? n - 1 - i : i] = (char *)mem[0] + i * 512;
+        unsigned left = n;
+        arena_park(&arena_main, PARK_SLOTS, false, sorted, n, &left);
+        CHECK(arena_main.bins.count <= chunks + 1);
+        CHECK(arena_main.bins.bytes >= bytes + n * 512 || arena_main.bins.count < chunks);
+        CHECK_HEAP();
+        (void)guard;
+    }
+}
+
+/* Before the heap grows everything is merged, not only as much as makes the first hole that fits. */
+static void merged_before_growth(void) {
+    no_cache_no_mappings();
+    store_relaxed(&conf_values[CONF_TOP_PAD], 0);
+    enum { BLOCKS = 6000 };
+    static void *block[BLOCKS];
+    for (int i = 0; i < BLOCKS; i++) block[i] = seemalloc_malloc(100);
+    void *guard = seemalloc_malloc(100);
+    for (int i = 0; i < BLOCKS; i++) seemalloc_free(block[(i * 7919L) % BLOCKS]);
+    CHECK(arena_main.fast_count >= BLOCKS);
+    size_t before = arena_main.system_bytes;
+    void *fits = seemalloc_malloc(1000); /* a small request would not look at the fast bins, a large one would merge 64 */
+    for (int i = 0; i < BLOCKS / 12; i++) fits = seemalloc_malloc(1000);
+    CHECK_EQ(arena_main.fast_count, 0);
+    CHECK_EQ(arena_main.system_bytes, before);
+    CHECK_HEAP();
+    (void)guard, (void)fits;
+}
+
+/* A thread that allocates and frees in waves keeps more than its budget, up to the peak; one that holds what it has does not. */
+static void waves_are_kept(void) {
+    cache_init();
+    enum { BLOCKS = 200 };
+    static void *block[BLOCKS];
+    size_t misses = 0;
+    for (int round = 0; round < 60; round++) {
+        uint32_t before = cache_self->misses;
+        for (int i = 0; i < BLOCKS; i++) block[i] = seemalloc_malloc(2000 + (size_t)(i * 37 % BLOCKS) * 40);
+        for (int i = 0; i < BLOCKS; i++) seemalloc_free(block[i]);
+        misses = cache_self->misses - before;
+    }
+    CHECK(misses < 20); /* nearly all of the last round were hits */
+    CHECK(cache_self->reserved > cache_self->budget);
+    CHECK(cache_self->held <= cache_self->ceiling);
+    CHECK_HEAP();
+}
+
+UNIT_MAIN({"reopened_top_is_dirty", reopened_top_is_dirty}, {"fresh_blocks_in_a_row", fresh_blocks_in_a_row},
+          {"batches_kept_and_merged", batches_kept_and_merged}, {"merged_before_growth", merged_before_growth},
+          {"waves_are_kept", waves_are_kept})
