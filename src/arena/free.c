@@ -175,7 +175,7 @@ static void prefetch_neighbours(const struct arena *arena, void **mem, unsigned 
     }
 }
 
-/* The same for n blocks that carry the key. Those that follow each other in the list and in memory, up or down, become one chunk first: a batch
+/* arena_merge for n blocks that carry the key. Those that follow each other in the list and in memory, up or down, become one chunk first: a batch
  * was often cut from one piece. Bytes of the largest chunk that came of it. */
 static size_t merge_blocks(struct arena *arena, void **mem, unsigned n, const char *line) {
     size_t largest = 0;
@@ -456,8 +456,7 @@ static COLD _Noreturn void bad_fast(struct arena *arena, const void *from, void 
     if (!ours || !key_matches(mem)) {
         fatal(line,
               "the fast bin for chunks of %zu bytes leads to %p, which is no free block of arena %u; something wrote to the block at %p "
-              "after it "
-              "was freed",
+              "after it was freed",
               size, mem, arena->id, from);
     }
     if (chunk_size(chunk) != size) fatal(line, "fast bin for chunks of %zu bytes holds one of %zu at %p", size, chunk_size(chunk), mem);
