@@ -72,14 +72,13 @@ static void *from_small(struct arena *arena, size_t size) {
 
 /* Step 4. NULL if there is no exact fit among the first ARENA_STEP. */
 static void *from_unsorted(struct arena *arena, size_t size) {
-    static const char line[] = "malloc(): unsorted double linked list corrupted";
     struct chunk *bin = bin_chunk(&arena->bins, BIN_UNSORTED);
     for (unsigned step = 0; step < ARENA_STEP && bin->bk != bin; step++) {
         struct chunk *chunk = bin_last_unsorted(&arena->bins);
         size_t here = chunk_size(chunk);
         bool exact = here >= size && here - size < CHUNK_ALIGN; /* nothing can be cut from it */
         bool remainder = size < SMALL_LIMIT && chunk == arena->last_remainder && chunk->bk == bin && here >= size + CHUNK_MIN;
-        if (exact || remainder) return cut(arena, arena_take_out(arena, chunk, line), size);
+        if (exact || remainder) return cut(arena, arena_take_out(arena, chunk, BIN_UNSORTED_LINE), size);
         bin_sort_last(&arena->bins);
     }
     return NULL;
@@ -133,6 +132,8 @@ static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **me
     return n;
 }
 
+static bool much_unmerged(const struct arena *arena) { return arena_uncoalesced(arena) > arena->system_bytes / 10; }
+
 /* Steps 4 to 6. */
 static void *from_bins(struct arena *arena, size_t size) {
     void *mem = from_unsorted(arena, size);
@@ -164,7 +165,7 @@ static bool breathe(struct arena *arena) {
 /* Step 8, with the lock let go between the rounds. All is merged before anything is cut from it: pieces of two or three blocks would leave rests that
  * nobody can use. Ends when nothing is left to merge or to sort. */
 static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool *lost_lock) {
-    bool merging = arena_much_unmerged(arena);
+    bool merging = much_unmerged(arena);
     /* No more than lies there now: others may go on adding. */
     for (size_t rounds = arena_uncoalesced(arena) / (ARENA_STEP * CHUNK_MIN) + 1; rounds != 0 && merging && !*lost_lock; rounds--) {
         merging = arena_merge_backlog(arena, BACKLOG_ALL) != 0;

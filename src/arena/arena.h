@@ -55,7 +55,7 @@ struct arena {
     struct fast_bin fast[FAST_BINS];
     size_t fast_bytes;
     uint32_t fast_count;
-    void *inbox_rest; /* the part of the inbox that was fetched but not merged yet */
+    void *inbox_rest; /* the part of the inbox that was fetched but not looked at yet */
     size_t parked_bytes;
     struct bins bins;
 
@@ -80,8 +80,6 @@ static inline size_t arena_uncoalesced(const struct arena *arena) {
     return load_relaxed(&arena->fast_bytes) + load_relaxed(&arena->parked_bytes) + load_relaxed(&arena->inbox_bytes);
 }
 
-static inline bool arena_much_unmerged(const struct arena *arena) { return arena_uncoalesced(arena) > arena->system_bytes / 10; }
-
 /* --- arena.c: which arena ------------------------------------------------------------------------------------------------------------- */
 
 void arena_init(void);                        /* once, under the caller's protection; after conf and seal */
@@ -103,7 +101,7 @@ void arena_fork_child(void);
 /* --- alloc.c: taking. Sizes are chunk sizes. -------------------------------------------------------------------------------------------- */
 
 /* What an arena may do when it has nothing free that fits, in this order; if that is not enough: ARENA_FULL. */
-enum arena_means { MEANS_MERGE = 4, MEANS_MAP = 1, MEANS_GROW = 2 };
+enum arena_means { MEANS_MERGE = 1, MEANS_MAP = 2, MEANS_GROW = 4 };
 
 /* One block. *zeroed is set if its memory is known to read as zero. */
 enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed);
@@ -111,8 +109,9 @@ enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, 
 /* One block with mem aligned to `align`, more than 16. */
 enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, unsigned means, void **mem);
 
-/* Up to `want` blocks of at least `size` for slot `slot`: a parked batch, or fresh ones in address order (the smallest: every other one first), at most PARK_MAX; all carry the key (a stale pointer to
- * one of them is a double free as well). *count > 0 exactly if ARENA_OK; it is written under the lock, so that a forked child finds the blocks. */
+/* Up to `want` blocks (at most PARK_MAX) of at least `size` for slot `slot`: a parked batch, or fresh ones in address order (the smallest: every
+ * other one first); all carry the key (a stale pointer to one of them is a double free as well). *count > 0 exactly if ARENA_OK; it is written
+ * under the lock, so that a forked child finds the blocks. */
 enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, unsigned means, void **mem, unsigned *count);
 
 /* Grows or shrinks a block in place. False: it is as it was. */
@@ -139,7 +138,7 @@ bool arena_trim(struct arena *arena, size_t pad, bool purge);
 /* An arena that has lost its last thread: merges everything and trims. */
 void arena_settle(struct arena *arena);
 
-/* Where a block that carries the key is: NULL if in no list of this arena. Looks at the lists of the block's size, slot < 0: at all parked. */
+/* Where a block that carries the key is: NULL if in no list of this arena. Looks at the inbox, the fast bin of the block's size and all parked batches. */
 const char *arena_holds(struct arena *arena, const void *mem);
 
 enum arena_backlog { BACKLOG_INBOX = 1, BACKLOG_FAST = 2, BACKLOG_PARKED = 4, BACKLOG_ALL = 7 };

@@ -344,7 +344,7 @@ void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
 }
 
 /* Giving back what is needed again at once costs a system call and faults each time: every growth that follows a trim lets the arena keep
- * twice as much, unless the user has set the thresholds. An arena without threads keeps nothing else. */
+ * twice as much, unless the user has set the thresholds. An arena without threads keeps nothing else, and not all of that. */
 static void trim_by_threshold(struct arena *arena) {
     if (touched_top(arena) < KIB(4)) return;
     bool deserted = arena != &arena_main && load_relaxed(&arena->threads) == 0;
@@ -505,7 +505,6 @@ static unsigned merge_parked(struct arena *arena, unsigned step) {
             struct parked_batch *batch = &arena->parked[slot][depth];
             unsigned got = min_unsigned(batch->count, step - n);
             void **mem = batch->mem + batch->count - got;
-            for (unsigned i = 0; i < got; i++) arena_check_block(arena, mem[i], "free(): invalid pointer");
             store_relaxed(&arena->parked_bytes, arena->parked_bytes - bytes_of(mem, got));
             batch->count -= got;
             merge_blocks(arena, mem, got, "free(): invalid pointer");

@@ -342,7 +342,7 @@ static void *refill(struct cache *cache, unsigned size_class) {
     if (cache->in_transit == 0) return NULL;
     count_class(cache, size_class, (int)cache->in_transit);
     struct magazine *magazine = &cache->magazine[size_class];
-    /* In reverse, so that they are handed out in address order. A signal handler may have filled the magazine meanwhile. */
+    /* In reverse, so that they are handed out in the arena's order. A signal handler may have filled the magazine meanwhile. */
     unsigned left = cache->in_transit;
     while (left > 1 && magazine->top != magazine->limit) {
         void *next = cache->transit[--left];
@@ -470,8 +470,9 @@ void cache_free(void *mem) {
         struct magazine *magazine = &cache->magazine[size_class];
         if (magazine->top == magazine->limit) {
             widen(cache, size_class);
-            if (magazine->top == magazine->limit && size_class <= CLASS_EXACT)
+            if (magazine->top == magazine->limit && size_class <= CLASS_EXACT) {
                 flush_older(cache, size_class, (limit_of(cache, size_class) + 1) / 2);
+            }
             missed(cache, size_class);
         }
         bool cached = cache_push(size_class, mem);
@@ -492,8 +493,9 @@ bool cache_resize(void *mem, size_t old_size, size_t size) {
     struct chunk *chunk = chunk_of(mem);
     uint32_t tag = chunk_tag(chunk);
     if (!tag_in_use(tag) || !arena_resize(arena_of_id(tag), mem, size)) return false;
-    count_net(cache_mine(), old_size, -1);
-    count_net(cache_mine(), chunk_size(chunk), 1);
+    struct cache *cache = cache_mine();
+    count_net(cache, old_size, -1);
+    count_net(cache, chunk_size(chunk), 1);
     return true;
 }
 

@@ -229,8 +229,6 @@ struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size) {
 
 /* --- all bins -------------------------------------------------------------------------------------------------------------------------- */
 
-static const char unsorted_line[] = "malloc(): unsorted double linked list corrupted";
-
 /* `bytes` and `count` know of the chunk already. */
 static void insert_sorted(struct bins *bins, struct chunk *chunk) {
     unsigned index = bin_index(chunk_size(chunk));
@@ -260,14 +258,14 @@ void bin_insert_unsorted(struct bins *bins, struct chunk *chunk) {
 
 struct chunk *bin_last_unsorted(struct bins *bins) {
     struct chunk *bin = bin_chunk(bins, BIN_UNSORTED), *chunk = bin->bk;
-    if (UNLIKELY(!bins_owns(bins, chunk))) astray(unsorted_line, bin, "bk", chunk);
+    if (UNLIKELY(!bins_owns(bins, chunk))) astray(BIN_UNSORTED_LINE, bin, "bk", chunk);
     return chunk;
 }
 
 void bin_sort_last(struct bins *bins) {
     struct chunk *bin = bin_chunk(bins, BIN_UNSORTED), *chunk = bin->bk, *before = chunk->bk;
-    if (UNLIKELY(!is_neighbour(bins, before))) astray(unsorted_line, chunk, "bk", before);
-    if (UNLIKELY(before->fd != chunk)) broken(unsorted_line, before, "fd", before->fd, chunk);
+    if (UNLIKELY(!is_neighbour(bins, before))) astray(BIN_UNSORTED_LINE, chunk, "bk", before);
+    if (UNLIKELY(before->fd != chunk)) broken(BIN_UNSORTED_LINE, before, "fd", before->fd, chunk);
     bin->bk = before;
     before->fd = bin;
     insert_sorted(bins, chunk);

@@ -81,6 +81,8 @@ static inline bool bins_owns(const struct bins *bins, const struct chunk *chunk)
 void bin_insert_unsorted(struct bins *bins, struct chunk *chunk);
 void bin_insert_sorted(struct bins *bins, struct chunk *chunk);
 
+#define BIN_UNSORTED_LINE "malloc(): unsorted double linked list corrupted"
+
 /* The chunk that the unsorted bin (not empty) offers first; and what becomes of it when nobody wants it: into the bin of its size. */
 struct chunk *bin_last_unsorted(struct bins *bins);
 void bin_sort_last(struct bins *bins);

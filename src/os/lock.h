@@ -54,7 +54,4 @@ static inline bool lock_is_fork(const struct lock *lock) {
     return (load_relaxed(&lock->word) & ~(uint64_t)LOCK_WAITED) == ((uintptr_t)lock_self() | LOCK_FORK);
 }
 
-#ifdef SEEMALLOC_DEBUG
-#endif
-
 #endif
