@@ -7,6 +7,7 @@
 #define LEND_SHARE 64       /* an arena lends when this share of it is free, */
 #define LEND_BYTES KIB(128) /* and this much */
 #define LENDERS 8           /* arenas that are looked at */
+#define LEND_MAP KIB(128)   /* while fork holds them, blocks of this size are mapped: the arena would stay that much larger */
 
 static enum arena_status ask(struct arena *arena, size_t size, size_t align, unsigned means, void **mem, bool *zeroed) {
     if (align <= CHUNK_ALIGN) return arena_alloc(arena, size, means, mem, zeroed);
@@ -43,8 +44,16 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
         status = ARENA_FULL;
     }
     uint32_t looked = 0;
+    bool forking = false;
     for (struct arena *lender; status == ARENA_FULL && (lender = next_lender(arena, &looked)) != NULL;) {
-        if (ask(lender, size, align, 0, &mem, zeroed) == ARENA_OK) return mem;
+        enum arena_status lent = ask(lender, size, align, 0, &mem, zeroed);
+        if (lent == ARENA_OK) return mem;
+        forking |= lent == ARENA_REFUSED;
+    }
+    if (status == ARENA_FULL && forking && size >= LEND_MAP && conf_get(CONF_MMAP_MAX) != 0) {
+        mem = mapped_alloc(size, align);
+        *zeroed = true;
+        if (mem != NULL) return mem;
     }
     if (status == ARENA_FULL) status = ask(arena, size, align, MEANS_GROW, &mem, zeroed);
     if (status == ARENA_FULL && arena != &arena_main) status = ask(&arena_main, size, align, MEANS_MERGE | MEANS_GROW, &mem, zeroed);
