@@ -4,6 +4,8 @@
 #include "conf/conf.h"
 #include "os/os.h"
 
+#define CPU_SLOTS 256 /* of more CPUs some share */
+
 struct arena arena_main;
 static struct arena first_spare;
 struct arena *arena_table[ARENA_LIMIT];
@@ -97,6 +99,28 @@ struct arena *arena_attach(bool main_thread) {
 
 void arena_detach(struct arena *arena) {
     if (__atomic_fetch_sub(&arena->threads, 1, __ATOMIC_ACQ_REL) == 1 && arena != &arena_main) arena_settle(arena);
+}
+
+/* The CPU's arena: chosen in turn when one is first seen. */
+static struct arena *arena_of_cpu(unsigned cpu) {
+    static uint32_t chosen[CPU_SLOTS], turn; /* id + 1; 0: none yet */
+    uint32_t *slot = &chosen[cpu % CPU_SLOTS], id = load_relaxed(slot), total = load_acquire(&seal.arenas);
+    if (LIKELY(id != 0 && is_usable(arena_of_id(id - 1)))) return arena_of_id(id - 1);
+    for (uint32_t tries = 0; tries < total; tries++) {
+        id = add_relaxed(&turn, 1) % total;
+        if (!is_usable(arena_of_id(id))) continue;
+        store_relaxed(slot, id + 1);
+        return arena_of_id(id);
+    }
+    return NULL;
+}
+
+struct arena *arena_follow(struct arena *arena) {
+    struct arena *here = arena_of_cpu(prim_cpu());
+    if (here == NULL || here == arena) return arena;
+    add_relaxed(&here->threads, 1);
+    arena_detach(arena);
+    return here;
 }
 
 unsigned arena_total(void) {

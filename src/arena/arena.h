@@ -85,6 +85,9 @@ static inline size_t arena_uncoalesced(const struct arena *arena) {
 void arena_init(void);                        /* once, under the caller's protection; after conf and seal */
 struct arena *arena_attach(bool main_thread); /* a thread begins: a released arena, a new one, or the least loaded */
 void arena_detach(struct arena *arena);       /* a thread ends; an arena that nobody uses gives back what it can */
+/* Of a thread that shares its arena: the one of the CPU that it runs on, to which it now belongs. Threads that take turns on a CPU take turns in its
+ * arena: were each in its own, an arena's part of all live blocks would rise and fall with the time slices, and leave holes. */
+struct arena *arena_follow(struct arena *arena);
 struct arena *arena_of_id(uint32_t id);
 struct arena *arena_spare(void);
 unsigned arena_limit(void);

@@ -16,6 +16,7 @@
 
 struct cache cache_none, cache_dead;
 __thread struct cache *cache_self __attribute__((tls_model("initial-exec"))) = &cache_none;
+static __thread struct cache *owned __attribute__((tls_model("initial-exec"))); /* the same but where that is set aside, or NULL */
 
 static struct cache *all_caches; /* push only */
 static size_t live_caches;
@@ -90,7 +91,7 @@ static void magazines_init(struct cache *cache) {
     set_budget(cache);
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         struct magazine *magazine = &cache->magazine[size_class];
-        magazine->bottom = magazine->limit = cache->slots[size_class]; /* the first miss opens it */
+        magazine->bottom = magazine->limit = cache->narrow[size_class]; /* the first miss opens it */
         store_relaxed(&magazine->top, magazine->bottom);
         cache->missed[size_class] = 0;
         cache->net[size_class] = 0;
@@ -122,7 +123,7 @@ static NOINLINE struct cache *cache_begin(void) {
     store_relaxed(&cache->torn, 0);
     store_relaxed(&cache->in_transit, 0);
     magazines_init(cache);
-    cache_self = cache;
+    cache_self = owned = cache;
     prim_thread_exit_arm(cache); /* may allocate: the cache serves that already */
     return cache;
 }
@@ -138,6 +139,7 @@ static inline struct cache *cache_mine(void) {
 static bool slow_enter(struct cache *cache) {
     if (cache == NULL || load_relaxed(&cache->slow)) return false;
     store_relaxed(&cache->slow, 1);
+    if (load_relaxed(&cache->arena->threads) > 1) cache->arena = arena_follow(cache->arena);
     return true;
 }
 static void slow_leave(struct cache *cache) { store_relaxed(&cache->slow, 0); }
@@ -151,6 +153,12 @@ static void count_class(struct cache *cache, unsigned size_class, int n) {
 }
 static void count_net(struct cache *cache, size_t size, int n) {
     if (cache != NULL && size <= CLASS_SIZE_MAX) count_class(cache, class_below(size), n);
+}
+
+/* Where the slots begin that `top` points into, for those who read another thread's cache. */
+static void **bottom_of(struct cache *cache, unsigned size_class, void *const *top) {
+    void **narrow = cache->narrow[size_class];
+    return (uintptr_t)top - (uintptr_t)narrow <= sizeof cache->narrow[0] ? narrow : cache->wide[size_class];
 }
 
 /* --- blocks leave a magazine --------------------------------------------------------------------------------------------------------------- */
@@ -239,9 +247,28 @@ static unsigned limit_of(const struct cache *cache, unsigned size_class) {
     return (unsigned)(cache->magazine[size_class].limit - cache->magazine[size_class].bottom);
 }
 
+/* A magazine gets its wide slots. A signal handler must not hit between the steps: until they are done this thread seems to have no cache. */
+static void move_to_wide(struct cache *cache, unsigned size_class) {
+    struct magazine *magazine = &cache->magazine[size_class];
+    store_relaxed(&cache_self, &cache_dead);
+    store_relaxed(&cache->torn, 1);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    unsigned count = (unsigned)(magazine->top - magazine->bottom);
+    void **wide = cache->wide[size_class];
+    for (unsigned i = 0; i < count; i++) store_relaxed(&wide[i], load_relaxed(&magazine->bottom[i]));
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    store_release(&magazine->top, wide + count);
+    magazine->bottom = wide;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    store_relaxed(&cache->torn, 0);
+    store_relaxed(&cache_self, cache);
+}
+
 static void set_limit(struct cache *cache, unsigned size_class, unsigned count) {
+    struct magazine *magazine = &cache->magazine[size_class];
     cache->reserved += class_size(size_class) * ((size_t)count - limit_of(cache, size_class));
-    cache->magazine[size_class].limit = cache->magazine[size_class].bottom + count;
+    if (count > NARROW_MAX && magazine->bottom == cache->narrow[size_class]) move_to_wide(cache, size_class);
+    magazine->limit = magazine->bottom + count;
 }
 
 /* After a miss: opens a magazine, or doubles it while all limits allow. It may grow to what the thread took less what it gave, in blocks (a
@@ -397,8 +424,8 @@ static bool magazines_hold(unsigned size_class, const void *mem) {
     for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
         if (load_relaxed(&cache->state) == CACHE_FREE) continue;
         struct magazine *magazine = &cache->magazine[size_class];
-        void **top = load_relaxed(&magazine->top);
-        for (void **slot = cache->slots[size_class]; slot < top; slot++) {
+        void **top = load_acquire(&magazine->top);
+        for (void **slot = bottom_of(cache, size_class, top); slot < top; slot++) {
             if (load_relaxed(slot) == mem) return true;
         }
     }
@@ -511,6 +538,7 @@ static void cache_close(struct cache *cache) {
 
 static void thread_exit(void *value) {
     cache_self = &cache_dead; /* what the thread still frees takes the locked path */
+    owned = NULL;
     cache_close(value);
 }
 
@@ -535,8 +563,8 @@ void cache_walk(void (*visit)(void *arg, void *mem), void *arg) {
     for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
         if (load_acquire(&cache->state) == CACHE_FREE) continue;
         for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
-            void **top = load_relaxed(&cache->magazine[size_class].top);
-            for (void **slot = cache->slots[size_class]; slot < top; slot++) visit(arg, load_relaxed(slot));
+            void **top = load_acquire(&cache->magazine[size_class].top);
+            for (void **slot = bottom_of(cache, size_class, top); slot < top; slot++) visit(arg, load_relaxed(slot));
         }
         for (unsigned i = 0; i < load_relaxed(&cache->in_transit); i++) visit(arg, load_relaxed(&cache->transit[i]));
     }
@@ -558,7 +586,8 @@ void cache_note_peak(void) {
     for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
         if (load_relaxed(&cache->state) == CACHE_FREE) continue;
         for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
-            unused += class_size(size_class) * (size_t)(load_relaxed(&cache->magazine[size_class].top) - cache->slots[size_class]);
+            void **top = load_relaxed(&cache->magazine[size_class].top);
+            unused += class_size(size_class) * (size_t)(top - bottom_of(cache, size_class, top));
         }
     }
     atomic_max(&system_peak, used);
@@ -575,16 +604,15 @@ void cache_fork_child(void) {
     arena_fork_child();
     uint32_t left = 0;
     for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
-        if (cache == cache_self || load_relaxed(&cache->state) == CACHE_FREE) continue;
+        if (cache == owned || load_relaxed(&cache->state) == CACHE_FREE) continue;
         bool trusted = load_relaxed(&cache->state) != CACHE_LOST && !load_relaxed(&cache->torn);
         store_relaxed(&cache->state, trusted ? CACHE_ORPHAN : CACHE_LOST);
         left += trusted;
     }
     store_relaxed(&orphans, left);
-    struct cache *mine = cache_self;
-    bool alive = mine != &cache_none && mine != &cache_dead;
-    store_relaxed(&live_caches, alive);
-    if (!alive) return;
+    struct cache *mine = owned;
+    store_relaxed(&live_caches, mine != NULL);
+    if (mine == NULL) return;
     if (load_relaxed(&mine->arena->lock.word) == LOCK_ABANDONED) {
         mine->arena = arena_attach(false);
     } else {

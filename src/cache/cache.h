@@ -19,7 +19,8 @@
 #include "arena/arena.h"
 #include "cache/class.h"
 
-#define MAGAZINE_MAX 64 /* slots of a magazine */
+#define MAGAZINE_MAX 64 /* slots of a magazine, */
+#define NARROW_MAX 4    /* and before it ever got more: many threads and programs need no others, and those of all classes fill two pages */
 /* What the limits of a cache's magazines may add up to: a share of CACHE_BYTES_ALL or 1/32 of all heaps, divided by the caches that are live; never
  * more than 1/48 of all heaps, but for the bounds of that: what lies idle in one thread's cache must not be seen in the program's peak. */
 #define CACHE_BYTES_MIN KIB(32)
@@ -60,7 +61,8 @@ struct cache {
     ptrdiff_t ceiling;           /* as long as it holds no more than this, idle blocks cost nothing */
     int64_t net[CLASS_COUNT];    /* blocks that came from arenas less those that went back: about what the program holds of the class */
     uint8_t missed[CLASS_COUNT]; /* saw a miss since the last decay */
-    void *slots[CLASS_COUNT][MAGAZINE_MAX];
+    void *narrow[CLASS_COUNT][NARROW_MAX];
+    void *wide[CLASS_COUNT][MAGAZINE_MAX];
 };
 
 extern __thread struct cache *cache_self __attribute__((tls_model("initial-exec")));

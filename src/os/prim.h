@@ -46,6 +46,7 @@ uint64_t prim_random(void);     /* unpredictable to an attacker where the kernel
 bool prim_is_main_thread(void); /* the thread whose id is the process id */
 unsigned prim_process_id(void);
 unsigned prim_cpus(void);                                       /* CPUs that this process may run on by affinity; at least 1 */
+unsigned prim_cpu(void);                                        /* that this thread runs on now; a hint */
 size_t prim_address_space_limit(void);                          /* soft RLIMIT_AS in bytes; SIZE_MAX if unlimited */
 size_t prim_minor_faults(size_t *major);                        /* of this process so far */
 size_t prim_peak_rss(void);                                     /* bytes */

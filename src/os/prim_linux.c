@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -165,6 +166,12 @@ unsigned prim_cpus(void) {
     unsigned count = 0;
     for (long i = 0; i < bytes / (long)sizeof mask[0]; i++) count += (unsigned)__builtin_popcountll(mask[i]);
     return count != 0 ? count : 1;
+}
+
+/* libc reads it from the thread's rseq area, or asks the vDSO. */
+unsigned prim_cpu(void) {
+    int cpu = sched_getcpu();
+    return cpu > 0 ? (unsigned)cpu : 0;
 }
 
 size_t prim_address_space_limit(void) {

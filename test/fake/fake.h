@@ -59,6 +59,7 @@ enum fake_remap { FAKE_REMAP_EITHER, FAKE_REMAP_MOVE, FAKE_REMAP_STAY };
 void fake_set_remap(enum fake_remap how);
 
 void fake_set_cpus(unsigned count);
+void fake_set_cpu(int cpu);                                 /* where every thread runs; -1: each in turn, for 16 questions */
 void fake_set_clock(uint64_t now, uint64_t step);           /* step: nanoseconds that every look at the clock takes */
 void fake_set_file(const char *path, const char *contents); /* both must outlive the test; at most 16; all others are absent */
 void fake_set_environment(char **environment, bool known);  /* instead of environ; known = false: as before libc has initialised */

@@ -52,9 +52,10 @@ static struct {
     size_t foreign_most;
     enum fake_remap remap;
     unsigned cpus;
+    int cpu;
     uint64_t random;
     uint64_t plan_random;
-} fake = {.space_limit = SIZE_MAX, .brk_room = SIZE_MAX, .cpus = 2, .random = 1, .plan_random = 1};
+} fake = {.space_limit = SIZE_MAX, .brk_room = SIZE_MAX, .cpus = 2, .cpu = -1, .random = 1, .plan_random = 1};
 
 static size_t page_size;
 static uint64_t clock_now = 1000000000u, clock_step = 1000;
@@ -509,6 +510,14 @@ unsigned prim_cpus(void) {
     return cpus;
 }
 
+unsigned prim_cpu(void) {
+    static unsigned calls;
+    pthread_mutex_lock(&mutex);
+    unsigned cpu = fake.cpu >= 0 ? (unsigned)fake.cpu : calls++ / 16 % fake.cpus;
+    pthread_mutex_unlock(&mutex);
+    return cpu;
+}
+
 size_t prim_address_space_limit(void) {
     pthread_mutex_lock(&mutex);
     size_t limit = fake.told ? fake.told_limit : fake.space_limit;
@@ -616,6 +625,7 @@ SETTER(fake_set_space_limit, size_t, space_limit)
 SETTER(fake_set_brk_room, size_t, brk_room)
 SETTER(fake_set_remap, enum fake_remap, remap)
 SETTER(fake_set_cpus, unsigned, cpus)
+SETTER(fake_set_cpu, int, cpu)
 
 void fake_tell_space_limit(size_t bytes) {
     pthread_mutex_lock(&mutex);
@@ -767,6 +777,7 @@ void fake_restart(void) {
     fake.told = false;
     fake.remap = FAKE_REMAP_EITHER;
     fake.cpus = 2;
+    fake.cpu = -1;
     file_count = 0;
     clock_now = 1000000000u;
     clock_step = 1000;

@@ -122,6 +122,81 @@ static void merged_before_growth(void) {
     (void)guard, (void)fits;
 }
 
+/* While a fork holds the arena that could lend, a large block gets a mapping, which leaves nothing behind; a small one is worth the growth. */
+static void mapped_while_forking(void) {
+    no_cache_no_mappings();
+    struct arena *other = arena_attach(false);
+    bool zeroed;
+    void *mem = arena_serve(other, KIB(600), CHUNK_ALIGN, &zeroed), *guard = arena_serve(other, KIB(1), CHUNK_ALIGN, &zeroed);
+    unsigned left = 1;
+    arena_free(other, mem, &left);
+    mem = arena_serve(&arena_main, KIB(100), CHUNK_ALIGN, &zeroed);
+    CHECK_EQ(chunk_tag(chunk_of(mem)), TAG_IN_USE | other->id);
+    CHECK(lock_take_for_fork(&other->lock, 0));
+    size_t before = arena_main.system_bytes;
+    void *large = arena_serve(&arena_main, KIB(400), CHUNK_ALIGN, &zeroed);
+    CHECK(chunk_head(chunk_of(large)) & FLAG_M);
+    CHECK_EQ(arena_main.system_bytes, before);
+    void *small = arena_serve(&arena_main, KIB(1), CHUNK_ALIGN, &zeroed);
+    CHECK_EQ(chunk_tag(chunk_of(small)), TAG_IN_USE | arena_main.id);
+    lock_release_from_fork(&other->lock);
+    CHECK_HEAP();
+    (void)guard;
+}
+
+/* A thread that has its arena for itself stays there; one that shares it uses that of the CPU it runs on. */
+static void shared_arenas_follow_the_cpu(void) {
+    fake_set_cpu(0);
+    cache_init();
+    store_relaxed(&conf_values[CONF_ARENA_MAX], 2);
+    struct arena *other = arena_attach(false);
+    size_t size = 5000; /* each a miss of its own class */
+    void *mem = seemalloc_malloc(size += 1000);
+    fake_set_cpu(1);
+    mem = seemalloc_malloc(size += 1000);
+    CHECK_EQ(cache_self->arena, &arena_main);
+    arena_main.threads++;
+    other->threads++;
+    struct arena *of_cpu[2];
+    for (int i = 0; i < 6; i++) {
+        fake_set_cpu(i % 2);
+        mem = seemalloc_malloc(size += 1000);
+        if (i < 2) of_cpu[i] = cache_self->arena;
+        CHECK_EQ(cache_self->arena, of_cpu[i % 2]);
+        CHECK_EQ(chunk_tag(chunk_of(mem)) & TAG_ID, of_cpu[i % 2]->id);
+        CHECK_EQ(arena_main.threads + other->threads, 4);
+    }
+    CHECK(of_cpu[0] != of_cpu[1]);
+    CHECK_HEAP();
+}
+
+static void count_visit(void *arg, void *mem) {
+    (void)mem;
+    ++*(unsigned *)arg;
+}
+
+/* A magazine starts with few slots and moves to more; whoever looks finds each block once. */
+static void magazines_move(void) {
+    cache_init();
+    enum { BLOCKS = 100 };
+    void *block[BLOCKS];
+    for (int i = 0; i < BLOCKS; i++) block[i] = seemalloc_malloc(100);
+    struct magazine *magazine = &cache_self->magazine[class_below(112)];
+    unsigned most = 0;
+    for (int i = 0; i < BLOCKS; i++) {
+        seemalloc_free(block[i]);
+        unsigned count = (unsigned)(magazine->top - magazine->bottom), seen = 0;
+        bool narrow = magazine->bottom == cache_self->narrow[class_below(112)];
+        CHECK(narrow || magazine->bottom == cache_self->wide[class_below(112)]);
+        CHECK(!narrow || magazine->limit <= magazine->bottom + NARROW_MAX);
+        if (count > most) most = count;
+        cache_walk(count_visit, &seen);
+        CHECK_EQ(seen, count);
+        CHECK_HEAP();
+    }
+    CHECK(most > NARROW_MAX);
+}
+
 /* A thread that allocates and frees in waves keeps more than its budget, up to the peak; one that holds what it has does not. */
 static void waves_are_kept(void) {
     cache_init();
@@ -142,4 +217,5 @@ static void waves_are_kept(void) {
 
 UNIT_MAIN({"reopened_top_is_dirty", reopened_top_is_dirty}, {"fresh_blocks_in_a_row", fresh_blocks_in_a_row},
           {"batches_kept_and_merged", batches_kept_and_merged}, {"merged_before_growth", merged_before_growth},
-          {"waves_are_kept", waves_are_kept})
+          {"waves_are_kept", waves_are_kept}, {"mapped_while_forking", mapped_while_forking},
+          {"shared_arenas_follow_the_cpu", shared_arenas_follow_the_cpu}, {"magazines_move", magazines_move})
