@@ -20,6 +20,7 @@
 #include "arena/alloc.c"
 #include "arena/arena.c"
 #include "arena/free.c"
+#include "arena/purge.c"
 #include "arena/serve.c"
 
 #include "cache/cache.c"

@@ -22,6 +22,7 @@
 /* --- cutting --------------------------------------------------------------------------------------------------------------------------------- */
 
 static void set_in_use(struct arena *arena, struct chunk *chunk, size_t size, uint32_t p) {
+    lock_count_chunk();
     chunk_set(chunk, size, p | arena->flag_a, TAG_IN_USE | arena->id);
 }
 
@@ -156,10 +157,10 @@ static void *find_free(struct arena *arena, size_t size, bool *zeroed) {
     return mem;
 }
 
-/* Lets others in between two rounds. False: the lock is lost. */
+/* Lets others in before the next round. False: the lock is lost. */
 static bool breathe(struct arena *arena) {
     lock_leave(&arena->lock);
-    return lock_enter(&arena->lock);
+    return arena_enter(arena);
 }
 
 /* Step 8, with the lock let go between the rounds. All is merged before anything is cut from it: pieces of two or three blocks would leave rests that
@@ -167,16 +168,18 @@ static bool breathe(struct arena *arena) {
 static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool *lost_lock) {
     bool merging = much_unmerged(arena);
     /* No more than lies there now: others may go on adding. */
-    for (size_t rounds = arena_uncoalesced(arena) / (ARENA_STEP * CHUNK_MIN) + 1; rounds != 0 && merging && !*lost_lock; rounds--) {
-        merging = arena_merge_backlog(arena, BACKLOG_ALL) != 0;
+    for (size_t rounds = arena_uncoalesced(arena) / (ARENA_STEP * CHUNK_MIN) + 1; rounds != 0 && merging; rounds--) {
         *lost_lock = !breathe(arena);
+        if (*lost_lock) return NULL;
+        merging = arena_merge_backlog(arena, BACKLOG_ALL) != 0;
     }
-    for (unsigned round = 0; round < SORT_ROUNDS && !*lost_lock; round++) {
+    for (unsigned round = 0; round < SORT_ROUNDS; round++) {
+        *lost_lock = !breathe(arena);
+        if (*lost_lock) return NULL;
         if (arena_merge_backlog(arena, BACKLOG_INBOX) == 0 && bin_is_empty(&arena->bins, BIN_UNSORTED)) break;
         void *mem = from_bins(arena, size);
         if (mem == NULL) from_top(arena, size, 1, &mem, zeroed);
         if (mem != NULL) return mem;
-        *lost_lock = !breathe(arena);
     }
     return NULL;
 }
@@ -206,7 +209,7 @@ static enum arena_status alloc_locked(struct arena *arena, size_t size, unsigned
 }
 
 enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
-    if (!lock_enter(&arena->lock)) return ARENA_REFUSED;
+    if (!arena_enter(arena)) return ARENA_REFUSED;
     enum arena_status status = alloc_locked(arena, size, means, mem, zeroed);
     if (status != ARENA_REFUSED) lock_leave(&arena->lock);
     return status;
@@ -225,7 +228,7 @@ static void cut_tail(struct arena *arena, struct chunk *chunk, size_t size) {
 
 enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, unsigned means, void **mem) {
     bool zeroed;
-    if (!lock_enter(&arena->lock)) return ARENA_REFUSED;
+    if (!arena_enter(arena)) return ARENA_REFUSED;
     enum arena_status status = alloc_locked(arena, size + align + CHUNK_MIN, means, mem, &zeroed);
     if (status == ARENA_REFUSED) return status;
     if (status == ARENA_OK) {
@@ -303,7 +306,7 @@ static void spread(void **mem, unsigned n) {
 }
 
 enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, unsigned means, void **mem, unsigned *count) {
-    if (!lock_enter(&arena->lock)) return ARENA_REFUSED;
+    if (!arena_enter(arena)) return ARENA_REFUSED;
     enum arena_status status = ARENA_OK;
     unsigned parked = unpark(arena, slot, want, mem), n = parked;
     if (n == 0) arena_receive(arena);
@@ -349,7 +352,7 @@ static bool extend(struct arena *arena, struct chunk *chunk, size_t old, size_t 
 }
 
 bool arena_resize(struct arena *arena, void *mem, size_t size) {
-    if (!lock_enter(&arena->lock)) return false;
+    if (!arena_enter(arena)) return false;
     struct chunk *chunk = arena_check_block(arena, mem, "realloc(): invalid pointer");
     size_t old = chunk_size(chunk);
     static const char line[] = "realloc(): invalid next size";

@@ -178,4 +178,5 @@ void arena_fork_child(void) {
         }
         store_relaxed(&arena->threads, 0); /* the survivor counts itself again */
     }
+    for (uint32_t id = 0; id < total; id++) arena_purge_fork_child(arena_of_id(id));
 }

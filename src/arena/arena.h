@@ -15,7 +15,8 @@
 #include "heap/region.h"
 #include "os/lock.h"
 
-#define ARENA_STEP 64    /* chunks of a backlog that one critical section handles */
+#define ARENA_STEP 64    /* chunks of backlogs that one critical section merges at most, and as many that it sorts */
+#define PURGE_STEP 16    /* chunks that are purged at a time */
 #define ARENA_LIMIT 1024 /* ids are below this */
 #define FAST_BINS 63     /* chunk sizes 32 to 1024; those above M_MXFAST only for batches that will soon be wanted again */
 #define FAST_LANES 8
@@ -43,6 +44,8 @@ struct arena {
     bool is_spare;    /* serves those who can't have their own; no thread is attached to it */
     uint32_t threads; /* caches attached; atomic */
 
+    unsigned steps; /* what is left of ARENA_STEP in this critical section */
+
     struct chunk *top; /* NULL before the first growth and after the only region went back */
     char *top_end;     /* end of top and of its region: never read from a header */
     struct region *top_region;
@@ -62,6 +65,10 @@ struct arena {
     void *inbox __attribute__((aligned(CACHE_LINE))); /* chain of blocks that others sent home; atomic */
     size_t inbox_bytes;                               /* of inbox and inbox_rest; atomic */
 
+    const void *purger; /* lock_self() of who purges; NULL: nobody. These are then neither free nor anybody's: */
+    void *purging[PURGE_STEP];
+    unsigned purging_count;
+
     struct parked_batch parked[PARK_SLOTS][PARK_DEPTH] __attribute__((aligned(CACHE_LINE)));
 };
 
@@ -74,6 +81,13 @@ enum arena_status {
 
 extern struct arena arena_main;
 extern struct arena *arena_table[ARENA_LIMIT]; /* by id; [0, seal.arenas) are set */
+
+/* Takes the lock. False: it can't be had; go elsewhere. */
+static inline bool arena_enter(struct arena *arena) {
+    if (!lock_enter(&arena->lock)) return false;
+    arena->steps = ARENA_STEP;
+    return true;
+}
 
 /* Free but not merged; may be asked without the lock. */
 static inline size_t arena_uncoalesced(const struct arena *arena) {
@@ -134,10 +148,6 @@ void arena_park(struct arena *arena, unsigned slot, bool keep, void **mem, unsig
 /* n blocks of this arena, from a thread of another: into the inbox. Waits only where that is far too full. */
 void arena_send(struct arena *arena, void **mem, unsigned n, unsigned *left);
 
-/* Merges fast, inbox and parked blocks, then gives back what lies free at the top beyond `pad` bytes, and (purge) whole pages in free chunks
- * elsewhere. True if anything went back to the system. */
-bool arena_trim(struct arena *arena, size_t pad, bool purge);
-
 /* An arena that has lost its last thread: merges everything and trims. */
 void arena_settle(struct arena *arena);
 
@@ -145,6 +155,15 @@ void arena_settle(struct arena *arena);
 const char *arena_holds(struct arena *arena, const void *mem);
 
 enum arena_backlog { BACKLOG_INBOX = 1, BACKLOG_FAST = 2, BACKLOG_PARKED = 4, BACKLOG_ALL = 7 };
+
+/* --- purge.c ------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Merges fast, inbox and parked blocks, gives back (purge) whole pages in free chunks and what lies free at the top beyond `pad` bytes. True if
+ * anything went back to the system. */
+bool arena_trim(struct arena *arena, size_t pad, bool purge);
+
+/* What a thread that did not come along into this child was purging becomes free again. The locks are open. */
+void arena_purge_fork_child(struct arena *arena);
 
 /* --- serve.c: from anywhere --------------------------------------------------------------------------------------------------------------- */
 
@@ -164,9 +183,10 @@ void *arena_next_in_chain(struct arena *arena, const void *mem, const char *line
 unsigned arena_pop_fast(struct arena *arena, unsigned index, unsigned most, void **mem, const char *line);  /* the youngest, checked */
 struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk, const char *line);                   /* out of its bin; returns it */
 uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line); /* the tag of the chunk there */
-unsigned arena_merge_backlog(struct arena *arena, unsigned kinds); /* at most ARENA_STEP blocks of the kinds named; how many */
-void arena_receive(struct arena *arena);                           /* as many of the inbox, merged or into fast bins */
-bool arena_grow(struct arena *arena, size_t size);                 /* so that top holds size and a smallest chunk */
+unsigned arena_merge_backlog(struct arena *arena, unsigned kinds); /* as many as the steps suffice for; how many */
+bool arena_merge_all(struct arena *arena);         /* without the lock: all backlogs, step by step; false if the lock can't be had */
+void arena_receive(struct arena *arena);           /* a part of the inbox, merged or into fast bins */
+bool arena_grow(struct arena *arena, size_t size); /* so that top holds size and a smallest chunk */
 void arena_trim_top(struct arena *arena, size_t threshold, size_t pad);
 void arena_set_top(struct arena *arena, struct chunk *top, char *end);
 struct chunk *arena_check_block(struct arena *arena, void *mem, const char *line); /* the chunk, if it is in use and this arena's */

@@ -116,6 +116,7 @@ uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size
 static bool close_if_free(struct arena *arena, struct chunk *chunk, size_t size);
 
 size_t arena_merge(struct arena *arena, struct chunk *chunk) {
+    lock_count_chunk();
     uint64_t head = chunk_head(chunk);
     size_t size = head_size(head);
     struct chunk *next = chunk_at(chunk, size);
@@ -361,6 +362,7 @@ static void trim_by_threshold(struct arena *arena) {
 /* --- backlogs -------------------------------------------------------------------------------------------------------------------------------- */
 
 static ALWAYS_INLINE void fast_push(struct arena *arena, void *mem, size_t size) {
+    lock_count_chunk();
     struct fast_bin *bin = &arena->fast[size / CHUNK_ALIGN - 2];
     void **lane = &bin->lane[bin->count++ % FAST_LANES];
     link_store(mem, *lane);
@@ -426,10 +428,17 @@ static size_t put(struct arena *arena, void **mem, unsigned n, size_t most, cons
     return merge_blocks(arena, mem, rest, line);
 }
 
-static unsigned empty_inbox(struct arena *arena, unsigned step, size_t most) {
+/* Of `wanted` chunks as many as the critical section may still handle. */
+static unsigned spend(struct arena *arena, unsigned wanted) {
+    unsigned n = min_unsigned(wanted, arena->steps);
+    arena->steps -= n;
+    return n;
+}
+
+static unsigned empty_inbox(struct arena *arena, size_t most) {
     static const char line[] = "free(): invalid pointer";
     void *mem[ARENA_STEP];
-    unsigned n = 0;
+    unsigned n = 0, step = arena->steps;
     for (unsigned got = 1; got != 0 && n < step; n += got) {
         if (arena->inbox_rest == NULL && load_relaxed(&arena->inbox) != NULL) arena->inbox_rest = exchange_acquire(&arena->inbox, NULL);
         got = chain_pop(arena, &arena->inbox_rest, step - n, mem, line);
@@ -441,13 +450,13 @@ static unsigned empty_inbox(struct arena *arena, unsigned step, size_t most) {
         sub_relaxed(&arena->inbox_bytes, bytes);
         put(arena, mem, got, most, line);
     }
-    return n;
+    return spend(arena, n);
 }
 
 /* What others sent home is mostly of sizes that this arena's threads ask for again: as long as little lies unmerged, it stays as it is. */
 void arena_receive(struct arena *arena) {
     if (arena->inbox_rest == NULL && load_relaxed(&arena->inbox) == NULL) return;
-    empty_inbox(arena, ARENA_STEP, arena_uncoalesced(arena) <= unmerged_room(arena) ? fast_most(true) : 0);
+    empty_inbox(arena, arena_uncoalesced(arena) <= unmerged_room(arena) ? fast_most(true) : 0);
 }
 
 static COLD _Noreturn void bad_fast(struct arena *arena, const void *from, void *mem, size_t size, const char *line) {
@@ -516,9 +525,9 @@ static unsigned merge_parked(struct arena *arena, unsigned step) {
 
 unsigned arena_merge_backlog(struct arena *arena, unsigned kinds) {
     unsigned n = 0;
-    if (kinds & BACKLOG_INBOX && (arena->inbox_rest != NULL || load_relaxed(&arena->inbox) != NULL)) n += empty_inbox(arena, ARENA_STEP, 0);
-    if (kinds & BACKLOG_FAST && n < ARENA_STEP) n += merge_fast(arena, ARENA_STEP - n);
-    if (kinds & BACKLOG_PARKED && n < ARENA_STEP) n += merge_parked(arena, ARENA_STEP - n);
+    if (kinds & BACKLOG_INBOX && (arena->inbox_rest != NULL || load_relaxed(&arena->inbox) != NULL)) n += empty_inbox(arena, 0);
+    if (kinds & BACKLOG_FAST) n += spend(arena, merge_fast(arena, arena->steps));
+    if (kinds & BACKLOG_PARKED) n += spend(arena, merge_parked(arena, arena->steps));
     return n;
 }
 
@@ -531,7 +540,7 @@ static void settle_in(struct arena *arena, size_t largest) {
 }
 
 void arena_free(struct arena *arena, void *mem, unsigned *left) {
-    if (!lock_enter(&arena->lock)) {
+    if (!arena_enter(arena)) {
         arena_send(arena, &mem, 1, left);
         return;
     }
@@ -562,12 +571,13 @@ static struct parked_batch *parking_place(struct arena *arena, unsigned slot, vo
 }
 
 void arena_park(struct arena *arena, unsigned slot, bool keep, void **mem, unsigned n, unsigned *left) {
-    if (!lock_enter(&arena->lock)) {
+    if (!arena_enter(arena)) {
         arena_send(arena, mem, n, left);
         return;
     }
     store_relaxed(left, *left - n);
     struct parked_batch *batch = parking_place(arena, slot, mem, n);
+    spend(arena, n);
     if (batch != NULL) {
         memcpy(batch->mem, mem, n * sizeof *mem);
         batch->count = n;
@@ -586,7 +596,8 @@ static void drain_for_owner(struct arena *arena) {
     size_t room = deserted ? 0 : max_size(INBOX_BYTES, load_relaxed(&arena->system_bytes) / INBOX_SHARE);
     for (size_t bytes; (bytes = load_relaxed(&arena->inbox_bytes)) > room;) {
         if (!(bytes > 2 * room + INBOX_BYTES ? lock_enter(&arena->lock) : lock_try(&arena->lock))) return;
-        unsigned n = empty_inbox(arena, ARENA_STEP, 0);
+        arena->steps = ARENA_STEP;
+        unsigned n = empty_inbox(arena, 0);
         trim_by_threshold(arena);
         lock_leave(&arena->lock);
         if (n == 0) return;
@@ -612,25 +623,10 @@ void arena_send(struct arena *arena, void **mem, unsigned n, unsigned *left) {
 
 /* --- on demand ------------------------------------------------------------------------------------------------------------------------------- */
 
-/* Gives the whole pages inside the free chunks of one sorted bin back to the system. */
-static bool purge_bin(struct arena *arena, unsigned index) {
-    size_t page = os_page_size();
-    struct chunk *bin = bin_chunk(&arena->bins, index);
-    bool any = false;
-    for (struct chunk *chunk = bin->bk; chunk != bin; chunk = chunk->bk) {
-        if (UNLIKELY(!bins_owns(&arena->bins, chunk))) {
-            fatal("corrupted double-linked list", "bin %u leads to %p, which is not a free chunk", index, (void *)chunk);
-        }
-        size_t from = align_up((size_t)(chunk + 1), page), to = align_down((size_t)chunk + chunk_size(chunk), page);
-        if (from < to) any |= os_discard((void *)from, to - from, SEEMALLOC_CALL_MADVISE_PURGE);
-    }
-    return any;
-}
-
 /* Everything that is free but unmerged, with the lock let go between the steps. False if it could not be had. */
-static bool merge_all(struct arena *arena) {
+bool arena_merge_all(struct arena *arena) {
     for (bool more = true; more;) {
-        if (!lock_enter(&arena->lock)) return false;
+        if (!arena_enter(arena)) return false;
         more = arena_merge_backlog(arena, BACKLOG_ALL) != 0;
         lock_leave(&arena->lock);
     }
@@ -638,28 +634,9 @@ static bool merge_all(struct arena *arena) {
 }
 
 void arena_settle(struct arena *arena) {
-    if (!merge_all(arena) || !lock_enter(&arena->lock)) return;
+    if (!arena_merge_all(arena) || !arena_enter(arena)) return;
     trim_by_threshold(arena);
     lock_leave(&arena->lock);
-}
-
-bool arena_trim(struct arena *arena, size_t pad, bool purge) {
-    bool any = false;
-    if (!merge_all(arena)) return false;
-    /* One bin under the lock at a time; bins below a page hold no whole page. */
-    for (unsigned index = bin_index(os_page_size()); purge && index <= BIN_LAST + 1; index++) {
-        unsigned at = index <= BIN_LAST ? index : BIN_UNSORTED;
-        if (!lock_enter(&arena->lock)) return any;
-        any |= purge_bin(arena, at);
-        lock_leave(&arena->lock);
-    }
-    if (!lock_enter(&arena->lock)) return any;
-    size_t before = arena->system_bytes;
-    uint64_t events = load_relaxed(&os_counters.calls[SEEMALLOC_CALL_MADVISE_TRIM]);
-    arena_trim_top(arena, 0, pad);
-    any |= arena->system_bytes < before || load_relaxed(&os_counters.calls[SEEMALLOC_CALL_MADVISE_TRIM]) != events;
-    lock_leave(&arena->lock);
-    return any;
 }
 
 /* Whether a chain inside blocks holds `mem`. A broken chain ends the search: who pops from it will say so. */
@@ -674,7 +651,7 @@ static bool chain_holds(struct arena *arena, const void *chain, const void *mem)
 }
 
 const char *arena_holds(struct arena *arena, const void *mem) {
-    if (!lock_enter(&arena->lock)) return NULL;
+    if (!arena_enter(arena)) return NULL;
     const char *where = NULL;
     if (chain_holds(arena, load_acquire(&arena->inbox), mem) || chain_holds(arena, arena->inbox_rest, mem)) where = "the inbox";
     size_t index = chunk_size(chunk_of(mem)) / CHUNK_ALIGN - 2;

@@ -77,7 +77,8 @@ static void set_budget(struct cache *cache) {
     size_t heaps = 0, live = cache->peers = load_relaxed(&live_caches);
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) heaps += load_relaxed(&arena_of_id(id)->system_bytes);
     size_t share = max_size(CACHE_BYTES_ALL, heaps / CACHE_SHARE) / (live != 0 ? live : 1);
-    size_t most = min_size(max_size(heaps / CACHE_ONE_SHARE, CACHE_ONE_LEAST), CACHE_ONE_MOST);
+    size_t small = min_size(max_size(heaps / CACHE_ONE_SMALL_SHARE, CACHE_ONE_LEAST), CACHE_ONE_SMALL);
+    size_t most = min_size(max_size(heaps / CACHE_ONE_SHARE, small), CACHE_ONE_MOST);
     cache->budget = min_size(max_size(share, CACHE_BYTES_MIN), most);
     /* The waves of several threads need not come at the same time. */
     cache->swing = live <= 1 ? max_size(heaps / CACHE_SWING_SHARE, CACHE_SWING_LEAST) : heaps / CACHE_SWING_SHARE / live;
@@ -278,7 +279,7 @@ static void widen(struct cache *cache, unsigned size_class) {
     unsigned share = (unsigned)min_size(held / (size_class <= CLASS_EXACT ? SHARE_SMALL : SHARE_MEDIUM), MAGAZINE_MAX);
     unsigned now = limit_of(cache, size_class);
     bool below = below_ceiling(cache, 0);
-    if (now != 0 && now >= share && !below) return;
+    if (now >= share && !below && (now != 0 || class_size(size_class) > FIRST_BYTES)) return;
     unsigned first = count_first(size_class), most = count_max(size_class);
     if (!below) most = min_unsigned(max_unsigned(share, first), most);
     unsigned wanted = min_unsigned(now == 0 ? max_unsigned(first, 1) : 2 * now, most);
@@ -325,7 +326,7 @@ static void look(struct cache *cache) {
     if (live < cache->low[0]) cache->low[0] = live;
     const ptrdiff_t *peak = cache->peak, *low = cache->low, highest = peak[0] > peak[1] ? peak[0] : peak[1];
     bool wave = (peak[0] > 0 && low[0] < peak[0] - peak[0] / 4) || (peak[1] > 0 && low[1] < peak[1] - peak[1] / 4);
-    cache->ceiling = wave ? highest + (ptrdiff_t)cache->budget / 2 : 0;
+    cache->ceiling = wave ? highest + (ptrdiff_t)max_size(cache->budget / 2, CACHE_SLACK) : 0;
 }
 
 /* The peak can only have risen when the system was asked for something. */

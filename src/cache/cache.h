@@ -22,15 +22,18 @@
 #define MAGAZINE_MAX 64 /* slots of a magazine, */
 #define NARROW_MAX 4    /* and before it ever got more: many threads and programs need no others, and those of all classes fill two pages */
 /* What the limits of a cache's magazines may add up to: a share of CACHE_BYTES_ALL or 1/32 of all heaps, divided by the caches that are live; never
- * more than 1/48 of all heaps, but for the bounds of that: what lies idle in one thread's cache must not be seen in the program's peak. */
+ * more than 1/48 of all heaps, of small ones 1/12: what lies idle in one thread's cache must not be seen in the program's peak. */
 #define CACHE_BYTES_MIN KIB(32)
 #define CACHE_BYTES_ALL MIB(2)
 #define CACHE_SHARE 32
 #define CACHE_ONE_SHARE 48
-#define CACHE_ONE_LEAST KIB(512)
+#define CACHE_ONE_SMALL_SHARE 12
+#define CACHE_ONE_LEAST KIB(128)
+#define CACHE_ONE_SMALL KIB(512)
 #define CACHE_ONE_MOST MIB(2)
+#define CACHE_SLACK KIB(256) /* a peak is only seen now and then: two of the largest blocks more may be idle */
 #define CACHE_SWING_SHARE 8
-#define CACHE_SWING_LEAST MIB(1)
+#define CACHE_SWING_LEAST KIB(1536)
 #define CACHE_LOOK 64     /* misses between two looks at what is in use, */
 #define CACHE_DECAY 256   /* for idle classes, */
 #define CACHE_WINDOW 1024 /* and in a window of the peak */

@@ -1,6 +1,7 @@
 /* bin.c: see bin.h. SPDX-License-Identifier: MIT */
 #include "heap/bin.h"
 
+#include "os/lock.h"
 #include "os/report.h"
 
 #ifdef SEEMALLOC_DEBUG
@@ -263,6 +264,7 @@ struct chunk *bin_last_unsorted(struct bins *bins) {
 }
 
 void bin_sort_last(struct bins *bins) {
+    lock_count_chunk();
     struct chunk *bin = bin_chunk(bins, BIN_UNSORTED), *chunk = bin->bk, *before = chunk->bk;
     if (UNLIKELY(!is_neighbour(bins, before))) astray(BIN_UNSORTED_LINE, chunk, "bk", before);
     if (UNLIKELY(before->fd != chunk)) broken(BIN_UNSORTED_LINE, before, "fd", before->fd, chunk);

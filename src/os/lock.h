@@ -38,6 +38,16 @@ void lock_fork_begins(void);
 void lock_fork_ends(void);
 void lock_fork_in_child(uint32_t own); /* forks that the child's only thread is still in */
 
+/* How long critical sections are at most, in chunks handled (merged, sorted, cut, taken from a list) and in system calls; debug build only. */
+#ifdef SEEMALLOC_DEBUG
+extern size_t lock_most_chunks, lock_most_calls;
+void lock_count_chunk(void);
+void lock_count_call(void);
+#else
+static inline void lock_count_chunk(void) {}
+static inline void lock_count_call(void) {}
+#endif
+
 /* For the fork handlers. Take: waits until `deadline` (prim_clock) at most; then those who wait are told to go elsewhere. */
 bool lock_take_for_fork(struct lock *lock, uint64_t deadline);
 void lock_release_from_fork(struct lock *lock);

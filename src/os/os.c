@@ -1,6 +1,8 @@
 /* os.c: counts what prim.h does. SPDX-License-Identifier: MIT */
 #include "os/os.h"
 
+#include "os/lock.h"
+
 struct os_counters os_counters;
 
 static void note(enum seemalloc_call call, const void *address, size_t size) {
@@ -17,6 +19,7 @@ static void note(enum seemalloc_call call, const void *address, size_t size) {
 }
 
 static bool noted(bool done, enum seemalloc_call call, const void *address, size_t size) {
+    lock_count_call();
     if (done) {
         note(call, address, size);
     } else {

@@ -5,6 +5,7 @@
 #include "cache/cache.h"
 #include "conf/conf.h"
 #include "fake.h"
+#include "os/os.h"
 
 #include <malloc.h>
 #include <string.h>
@@ -14,6 +15,8 @@ void *seemalloc_calloc(size_t number, size_t size);
 void *seemalloc_realloc(void *mem, size_t size);
 void seemalloc_free(void *mem);
 int seemalloc_malloc_trim(size_t pad);
+
+enum { LOCK_CHUNKS = 2 * ARENA_STEP + 1, LOCK_CALLS = 1 }; /* merged, sorted, and the block that is asked for */
 
 static void no_cache_no_mappings(void) {
     cache_init();
@@ -211,11 +214,69 @@ static void waves_are_kept(void) {
     }
     CHECK(misses < 20); /* nearly all of the last round were hits */
     CHECK(cache_self->reserved > cache_self->budget);
-    CHECK(cache_self->held <= cache_self->ceiling);
+    CHECK(cache_self->held <= cache_self->peak[0] + (ptrdiff_t)cache_self->budget);
     CHECK_HEAP();
 }
 
-UNIT_MAIN({"reopened_top_is_dirty", reopened_top_is_dirty}, {"fresh_blocks_in_a_row", fresh_blocks_in_a_row},
+/* No critical section merges more than ARENA_STEP chunks, sorts more than as many, or makes more than one system call, however much lies waiting. */
+static void critical_sections(void) {
+    no_cache_no_mappings();
+    enum { BLOCKS = 20000 };
+    static void *block[BLOCKS];
+    for (int pass = 0; pass < 4; pass++) {
+        bool fast = pass == 0, sent = pass == 2;
+        for (int i = 0; i < BLOCKS; i++) block[i] = seemalloc_malloc(fast ? 100 : 1100 + (size_t)(i * 7919L % BLOCKS) / 8 * 16);
+        size_t chunks = arena_main.bins.count;
+        for (int i = 0; i < BLOCKS; i++) { /* holes, unmerged, unsorted or sent home, or large, */
+            unsigned one = 1;
+            if (pass == 3 ? i % 100 == 0 : i % 2 == 1) continue;
+            if (sent) {
+                arena_send(&arena_main, &block[i], 1, &one);
+            } else {
+                seemalloc_free(block[i]);
+            }
+        }
+        CHECK(fast ? arena_main.fast_count >= BLOCKS / 2 : arena_main.bins.count > chunks + BLOCKS / (pass == 3 ? 200 : 3));
+        if (pass == 3) {
+            uint64_t *purges = &os_counters.calls[SEEMALLOC_CALL_MADVISE_PURGE], before = *purges;
+            CHECK_EQ(seemalloc_malloc_trim(0), 1);
+            CHECK(*purges - before > BLOCKS / 200);
+            CHECK_HEAP();
+        }
+        void *large = seemalloc_malloc(MIB(2)); /* and a request that none of them fits */
+        CHECK(large != NULL);
+        for (int i = 0; i < BLOCKS; i++)
+            if (pass == 3 ? i % 100 == 0 : i % 2 == 1) seemalloc_free(block[i]);
+        seemalloc_free(large);
+        CHECK(lock_most_chunks <= LOCK_CHUNKS);
+        CHECK(lock_most_calls <= LOCK_CALLS);
+        CHECK_HEAP();
+        lock_most_calls = 0; /* the checker's own */
+    }
+    CHECK(lock_most_chunks > ARENA_STEP);
+}
+
+/* What a thread was purging when another forked is free again in the child. */
+static void purged_across_a_fork(void) {
+    no_cache_no_mappings();
+    void *mem = seemalloc_malloc(KIB(100)), *guard = seemalloc_malloc(100);
+    size_t before = arena_main.bins.bytes;
+    arena_main.purger = &before; /* a thread that is not this one */
+    arena_main.purging[0] = mem;
+    arena_main.purging_count = 1;
+    arena_purge_fork_child(&arena_main);
+    CHECK_EQ(arena_main.purger, NULL);
+    CHECK_EQ(seemalloc_malloc(KIB(100)), mem);
+    seemalloc_free(mem);
+    arena_main.purger = lock_self(); /* a signal handler forked: its thread goes on */
+    arena_purge_fork_child(&arena_main);
+    CHECK_EQ(arena_main.purger, lock_self());
+    CHECK_HEAP();
+    (void)guard;
+}
+
+UNIT_MAIN({"purged_across_a_fork", purged_across_a_fork}, {"critical_sections", critical_sections},
+          {"reopened_top_is_dirty", reopened_top_is_dirty}, {"fresh_blocks_in_a_row", fresh_blocks_in_a_row},
           {"batches_kept_and_merged", batches_kept_and_merged}, {"merged_before_growth", merged_before_growth},
           {"waves_are_kept", waves_are_kept}, {"mapped_while_forking", mapped_while_forking},
           {"shared_arenas_follow_the_cpu", shared_arenas_follow_the_cpu}, {"magazines_move", magazines_move})
