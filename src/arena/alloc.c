@@ -176,10 +176,10 @@ static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool
     for (unsigned round = 0; round < SORT_ROUNDS; round++) {
         *lost_lock = !breathe(arena);
         if (*lost_lock) return NULL;
-        if (arena_merge_backlog(arena, BACKLOG_INBOX) == 0 && bin_is_empty(&arena->bins, BIN_UNSORTED)) break;
+        bool last = arena_merge_backlog(arena, BACKLOG_INBOX) == 0 && bin_is_empty(&arena->bins, BIN_UNSORTED);
         void *mem = from_bins(arena, size);
         if (mem == NULL) from_top(arena, size, 1, &mem, zeroed);
-        if (mem != NULL) return mem;
+        if (mem != NULL || last) return mem;
     }
     return NULL;
 }

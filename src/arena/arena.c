@@ -98,7 +98,11 @@ struct arena *arena_attach(bool main_thread) {
 }
 
 void arena_detach(struct arena *arena) {
-    if (__atomic_fetch_sub(&arena->threads, 1, __ATOMIC_ACQ_REL) == 1 && arena != &arena_main) arena_settle(arena);
+    uint32_t threads = load_relaxed(&arena->threads);
+    do {
+        if (threads == 0) return; /* a signal handler forked meanwhile, and this child has counted anew */
+    } while (!cas_acq_rel(&arena->threads, &threads, threads - 1));
+    if (threads == 1 && arena != &arena_main) arena_settle(arena);
 }
 
 /* The CPU's arena: chosen in turn when one is first seen. */
@@ -115,12 +119,12 @@ static struct arena *arena_of_cpu(unsigned cpu) {
     return NULL;
 }
 
-struct arena *arena_follow(struct arena *arena) {
-    struct arena *here = arena_of_cpu(prim_cpu());
-    if (here == NULL || here == arena) return arena;
+void arena_follow(struct arena **arena) {
+    struct arena *here = arena_of_cpu(prim_cpu()), *before = *arena;
+    if (here == NULL || here == before) return;
     add_relaxed(&here->threads, 1);
-    arena_detach(arena);
-    return here;
+    *arena = here;
+    arena_detach(before);
 }
 
 unsigned arena_total(void) {
@@ -178,5 +182,4 @@ void arena_fork_child(void) {
         }
         store_relaxed(&arena->threads, 0); /* the survivor counts itself again */
     }
-    for (uint32_t id = 0; id < total; id++) arena_purge_fork_child(arena_of_id(id));
 }

@@ -16,7 +16,6 @@
 #include "os/lock.h"
 
 #define ARENA_STEP 64    /* chunks of backlogs that one critical section merges at most, and as many that it sorts */
-#define PURGE_STEP 16    /* chunks that are purged at a time */
 #define ARENA_LIMIT 1024 /* ids are below this */
 #define FAST_BINS 63     /* chunk sizes 32 to 1024; those above M_MXFAST only for batches that will soon be wanted again */
 #define FAST_LANES 8
@@ -65,10 +64,6 @@ struct arena {
     void *inbox __attribute__((aligned(CACHE_LINE))); /* chain of blocks that others sent home; atomic */
     size_t inbox_bytes;                               /* of inbox and inbox_rest; atomic */
 
-    const void *purger; /* lock_self() of who purges; NULL: nobody. These are then neither free nor anybody's: */
-    void *purging[PURGE_STEP];
-    unsigned purging_count;
-
     struct parked_batch parked[PARK_SLOTS][PARK_DEPTH] __attribute__((aligned(CACHE_LINE)));
 };
 
@@ -99,9 +94,9 @@ static inline size_t arena_uncoalesced(const struct arena *arena) {
 void arena_init(void);                        /* once, under the caller's protection; after conf and seal */
 struct arena *arena_attach(bool main_thread); /* a thread begins: a released arena, a new one, or the least loaded */
 void arena_detach(struct arena *arena);       /* a thread ends; an arena that nobody uses gives back what it can */
-/* Of a thread that shares its arena: the one of the CPU that it runs on, to which it now belongs. Threads that take turns on a CPU take turns in its
+/* *arena, which is shared, becomes the arena of the CPU that the thread runs on. Threads that take turns on a CPU take turns in its
  * arena: were each in its own, an arena's part of all live blocks would rise and fall with the time slices, and leave holes. */
-struct arena *arena_follow(struct arena *arena);
+void arena_follow(struct arena **arena);
 struct arena *arena_of_id(uint32_t id);
 struct arena *arena_spare(void);
 unsigned arena_limit(void);
@@ -161,9 +156,6 @@ enum arena_backlog { BACKLOG_INBOX = 1, BACKLOG_FAST = 2, BACKLOG_PARKED = 4, BA
 /* Merges fast, inbox and parked blocks, gives back (purge) whole pages in free chunks and what lies free at the top beyond `pad` bytes. True if
  * anything went back to the system. */
 bool arena_trim(struct arena *arena, size_t pad, bool purge);
-
-/* What a thread that did not come along into this child was purging becomes free again. The locks are open. */
-void arena_purge_fork_child(struct arena *arena);
 
 /* --- serve.c: from anywhere --------------------------------------------------------------------------------------------------------------- */
 

@@ -623,9 +623,10 @@ void arena_send(struct arena *arena, void **mem, unsigned n, unsigned *left) {
 
 /* --- on demand ------------------------------------------------------------------------------------------------------------------------------- */
 
-/* Everything that is free but unmerged, with the lock let go between the steps. False if it could not be had. */
+/* Everything that is free but unmerged, and no more than lies there now, with the lock let go between the steps. False if it could not be had. */
 bool arena_merge_all(struct arena *arena) {
-    for (bool more = true; more;) {
+    size_t rounds = arena_uncoalesced(arena) / (ARENA_STEP * CHUNK_MIN) + 1;
+    for (bool more = true; more && rounds != 0; rounds--) {
         if (!arena_enter(arena)) return false;
         more = arena_merge_backlog(arena, BACKLOG_ALL) != 0;
         lock_leave(&arena->lock);

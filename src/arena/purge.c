@@ -1,106 +1,94 @@
-/* purge.c: gives memory inside free chunks back to the system.
+/* purge.c: gives the whole pages inside free chunks back to the system.
  *
- * A few chunks at a time leave their bin and count as in use, so that nobody takes them or merges with them; without the lock their whole pages go
- * back; then they come home through the inbox, as blocks that were freed. SPDX-License-Identifier: MIT */
+ * First the unsorted bin is gone through: what has whole pages is sorted, the rest turns once round. Then the sorted bins, from the largest size down;
+ * one chunk and one system call in each critical section. A chunk that was purged carries a flag until it changes, so it is not purged again.
+ * SPDX-License-Identifier: MIT */
 #include "arena/arena.h"
 
 #include "conf/conf.h"
 #include "os/os.h"
 #include "os/report.h"
 
-/* A chunk that is in no bin leaves with those that are being purged, if it has a whole page. */
-static bool takes(struct arena *arena, struct chunk *chunk) {
-    size_t size = chunk_size(chunk), page = os_page_size();
-    if (align_up((size_t)(chunk + 1), page) >= align_down((size_t)chunk + size, page)) return false;
-    chunk_set(chunk, size, FLAG_P | arena->flag_a, TAG_IN_USE | arena->id);
-    chunk_set_p(chunk_next(chunk), true);
-    store_relaxed(&arena->purging[arena->purging_count], chunk_mem(chunk));
-    store_relaxed(&arena->purging_count, arena->purging_count + 1);
+struct pages {
+    char *start, *end; /* whole pages behind the links of a free chunk and before its end; none if start >= end */
+};
+
+static struct pages pages_of(const struct chunk *chunk) {
+    size_t page = os_page_size();
+    return (struct pages){(char *)align_up((size_t)(chunk + 1), page), (char *)align_down((size_t)chunk + chunk_size(chunk), page)};
+}
+
+/* Ends when the first one that stayed is the oldest again; at the latest after as many as there are in all bins. */
+static bool sort_those_with_pages(struct arena *arena) {
+    const struct chunk *first = NULL;
+    size_t left = SIZE_MAX;
+    while (left != 0) {
+        if (!arena_enter(arena)) return false;
+        left = min_size(left, arena->bins.count);
+        for (unsigned step = 0; step < ARENA_STEP && left != 0; step++, left--) {
+            struct chunk *chunk = bin_is_empty(&arena->bins, BIN_UNSORTED) ? NULL : bin_last_unsorted(&arena->bins);
+            if (chunk == NULL || chunk == first) {
+                left = 0;
+                break;
+            }
+            struct pages pages = pages_of(chunk);
+            if (pages.start < pages.end) {
+                bin_sort_last(&arena->bins);
+                continue;
+            }
+            bin_remove(&arena->bins, chunk, BIN_UNSORTED_LINE);
+            bin_insert_unsorted(&arena->bins, chunk);
+            if (first == NULL) first = chunk;
+        }
+        lock_leave(&arena->lock);
+    }
     return true;
 }
 
-/* From the oldest of the unsorted bin. Those that stay go round to its front, so that it is in the same order when all were met: when the *first of
- * them is the oldest again, or at the latest when *left is 0. */
-static void take_unsorted(struct arena *arena, size_t *left, const struct chunk **first) {
-    for (unsigned step = 0; step < ARENA_STEP && *left != 0 && arena->purging_count < PURGE_STEP; step++, --*left) {
-        bool empty = bin_is_empty(&arena->bins, BIN_UNSORTED);
-        if (empty || bin_last_unsorted(&arena->bins) == *first) {
-            *left = 0;
-            return;
-        }
-        struct chunk *remainder = arena->last_remainder, *chunk = bin_last_unsorted(&arena->bins);
-        arena_take_out(arena, chunk, BIN_UNSORTED_LINE);
-        if (takes(arena, chunk)) continue;
-        bin_insert_unsorted(&arena->bins, chunk);
-        arena->last_remainder = remainder;
-        if (*first == NULL) *first = chunk;
-    }
-}
-
-/* From the largest of the highest bin that has any; *index is where to go on, below `least` no chunk has a whole page. One without goes to the unsorted
- * bin, as those that were purged do. */
-static void take_largest(struct arena *arena, unsigned *index, unsigned least) {
-    for (unsigned step = 0; step < ARENA_STEP && *index >= least && arena->purging_count < PURGE_STEP;) {
-        if (bin_is_empty(&arena->bins, *index)) {
+/* Purges the next chunk of bin *index or a lower one down to `least` that is at most *size large and was not purged; false at the end. Of a size
+ * the first is looked at and the second, which is purged if any but the first is not: those that are done go to the end, new ones come second. */
+static bool purge_next(struct arena *arena, unsigned *index, unsigned least, size_t *size, bool *any) {
+    for (unsigned step = 0; step < ARENA_STEP; step++) {
+        struct chunk *head = bin_head_at_most(&arena->bins, *index, *size), *chunk = head;
+        if (head == NULL) {
+            if (*index == least) return false;
             --*index;
+            *size = SIZE_MAX;
             continue;
         }
-        struct chunk *chunk = bin_chunk(&arena->bins, *index)->fd;
-        if (UNLIKELY(!bins_owns(&arena->bins, chunk))) {
-            fatal(ARENA_LIST_LINE, "bin %u leads to %p, which is not a free chunk", *index, (void *)chunk);
+        *size = chunk_size(head);
+        if (chunk_head(chunk) & FLAG_PURGED) chunk = bin_second_of_size(&arena->bins, head);
+        if (chunk == NULL || (chunk_head(chunk) & FLAG_PURGED)) {
+            *size -= CHUNK_ALIGN;
+            continue;
         }
-        arena_take_out(arena, chunk, ARENA_LIST_LINE);
-        if (!takes(arena, chunk)) bin_insert_unsorted(&arena->bins, chunk);
-        step++;
+        struct pages pages = pages_of(chunk);
+        if (pages.start < pages.end) *any |= os_discard(pages.start, (size_t)(pages.end - pages.start), SEEMALLOC_CALL_MADVISE_PURGE);
+        chunk_set(chunk, *size, (uint32_t)(chunk_head(chunk) & FLAG_MASK) | FLAG_PURGED, TAG_BINNED | arena->id);
+        if (chunk != head) bin_move_to_end(&arena->bins, *index, head, chunk);
+        return true;
     }
+    return true;
 }
 
-static void bring_home(struct arena *arena) {
-    unsigned n = arena->purging_count;
-    void *mem[PURGE_STEP];
-    for (unsigned i = 0; i < n; i++) mem[i] = arena->purging[i];
-    store_relaxed(&arena->purging_count, 0);
-    arena_send(arena, mem, n, &n);
-}
-
-/* All whole pages in free chunks. Chunks come back unsorted, so each is met once. */
+/* At most as many chunks as there are at the start: others may go on adding. */
 static bool purge(struct arena *arena) {
-    const void *nobody = NULL;
-    if (!cas_acq_rel(&arena->purger, &nobody, lock_self())) return false; /* another thread is at it */
-    size_t page = os_page_size(), unsorted = SIZE_MAX;
-    unsigned index = BIN_LAST, least = bin_index(page);
-    const struct chunk *first = NULL;
-    bool any = false;
-    while (unsorted != 0 || index >= least) {
+    if (!sort_those_with_pages(arena)) return false;
+    unsigned index = BIN_LAST, least = bin_index(os_page_size());
+    size_t most = SIZE_MAX, size = SIZE_MAX;
+    bool any = false, more = true;
+    for (size_t round = 0; more && round < most; round++) {
         if (!arena_enter(arena)) break;
-        if (unsorted != 0) {
-            unsorted = min_size(unsorted, arena->bins.count);
-            take_unsorted(arena, &unsorted, &first);
-        } else {
-            take_largest(arena, &index, least);
-        }
+        if (round == 0) most = arena->bins.count + BIN_COUNT;
+        more = purge_next(arena, &index, least, &size, &any);
         lock_leave(&arena->lock);
-        for (unsigned i = 0; i < arena->purging_count; i++) {
-            struct chunk *chunk = chunk_of(arena->purging[i]);
-            size_t from = align_up((size_t)(chunk + 1), page), to = align_down((size_t)chunk + chunk_size(chunk), page);
-            any |= os_discard((void *)from, to - from, SEEMALLOC_CALL_MADVISE_PURGE);
-        }
-        if (arena->purging_count != 0) bring_home(arena);
     }
-    store_release(&arena->purger, NULL);
     return any;
-}
-
-void arena_purge_fork_child(struct arena *arena) {
-    if (arena->purger == NULL || arena->purger == lock_self()) return;
-    bring_home(arena);
-    arena->purger = NULL;
 }
 
 bool arena_trim(struct arena *arena, size_t pad, bool purge_holes) {
     if (!arena_merge_all(arena)) return false;
     bool any = purge_holes && purge(arena);
-    if (purge_holes && !arena_merge_all(arena)) return any;
     if (!arena_enter(arena)) return any;
     size_t before = arena->system_bytes;
     uint64_t events = load_relaxed(&os_counters.calls[SEEMALLOC_CALL_MADVISE_TRIM]);

@@ -22,7 +22,8 @@ static struct arena *next_lender(const struct arena *borrower, uint32_t *looked)
     while (++*looked < total && *looked <= LENDERS) {
         struct arena *arena = arena_of_id((borrower->id + *looked) % total);
         size_t free_bytes = load_relaxed(&arena->bins.bytes) + load_relaxed(&arena->inbox_bytes);
-        if (free_bytes >= LEND_BYTES && free_bytes > load_relaxed(&arena->system_bytes) / LEND_SHARE && !arena->is_spare) {
+        bool lends = !arena->is_spare && load_relaxed(&arena->lock.word) != LOCK_ABANDONED;
+        if (lends && free_bytes >= LEND_BYTES && free_bytes > load_relaxed(&arena->system_bytes) / LEND_SHARE) {
             return arena;
         }
     }

@@ -140,7 +140,9 @@ static inline struct cache *cache_mine(void) {
 static bool slow_enter(struct cache *cache) {
     if (cache == NULL || load_relaxed(&cache->slow)) return false;
     store_relaxed(&cache->slow, 1);
-    if (load_relaxed(&cache->arena->threads) > 1) cache->arena = arena_follow(cache->arena);
+    uint32_t threads = load_relaxed(&cache->arena->threads);
+    if (threads > 1) arena_follow(&cache->arena);
+    if (UNLIKELY(threads == 0)) store_relaxed(&cache->arena->threads, 1); /* forked by a signal handler while it moved */
     return true;
 }
 static void slow_leave(struct cache *cache) { store_relaxed(&cache->slow, 0); }
@@ -249,7 +251,7 @@ static unsigned limit_of(const struct cache *cache, unsigned size_class) {
 }
 
 /* A magazine gets its wide slots. A signal handler must not hit between the steps: until they are done this thread seems to have no cache. */
-static void move_to_wide(struct cache *cache, unsigned size_class) {
+static void move_to_wide(struct cache *cache, unsigned size_class, unsigned limit) {
     struct magazine *magazine = &cache->magazine[size_class];
     store_relaxed(&cache_self, &cache_dead);
     store_relaxed(&cache->torn, 1);
@@ -260,6 +262,7 @@ static void move_to_wide(struct cache *cache, unsigned size_class) {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     store_release(&magazine->top, wide + count);
     magazine->bottom = wide;
+    magazine->limit = wide + limit;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     store_relaxed(&cache->torn, 0);
     store_relaxed(&cache_self, cache);
@@ -268,8 +271,11 @@ static void move_to_wide(struct cache *cache, unsigned size_class) {
 static void set_limit(struct cache *cache, unsigned size_class, unsigned count) {
     struct magazine *magazine = &cache->magazine[size_class];
     cache->reserved += class_size(size_class) * ((size_t)count - limit_of(cache, size_class));
-    if (count > NARROW_MAX && magazine->bottom == cache->narrow[size_class]) move_to_wide(cache, size_class);
-    magazine->limit = magazine->bottom + count;
+    if (count > NARROW_MAX && magazine->bottom == cache->narrow[size_class]) {
+        move_to_wide(cache, size_class, count);
+    } else {
+        magazine->limit = magazine->bottom + count;
+    }
 }
 
 /* After a miss: opens a magazine, or doubles it while all limits allow. It may grow to what the thread took less what it gave, in blocks (a
@@ -372,7 +378,7 @@ static void *refill(struct cache *cache, unsigned size_class) {
     struct magazine *magazine = &cache->magazine[size_class];
     /* In reverse, so that they are handed out in the arena's order. A signal handler may have filled the magazine meanwhile. */
     unsigned left = cache->in_transit;
-    while (left > 1 && magazine->top != magazine->limit) {
+    while (left > 1 && magazine->top < magazine->limit) {
         void *next = cache->transit[--left];
         store_relaxed(&cache->in_transit, left);
         __atomic_signal_fence(__ATOMIC_RELEASE);
@@ -531,7 +537,7 @@ bool cache_resize(void *mem, size_t old_size, size_t size) {
 
 static void cache_close(struct cache *cache) {
     flush_all(cache);
-    sub_relaxed(&live_caches, 1);
+    if (load_relaxed(&live_caches) != 0) sub_relaxed(&live_caches, 1); /* 0: forked by a signal handler just now */
     struct arena *arena = cache->arena;
     store_release(&cache->state, CACHE_FREE);
     arena_detach(arena);

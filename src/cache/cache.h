@@ -86,7 +86,7 @@ static ALWAYS_INLINE bool cache_pop(size_t size_class, void **mem) {
 static ALWAYS_INLINE bool cache_push(size_t size_class, void *mem) {
     struct magazine *magazine = &cache_self->magazine[size_class];
     void **top = magazine->top;
-    if (UNLIKELY(top == magazine->limit)) return false;
+    if (UNLIKELY(top >= magazine->limit)) return false;
     key_set(mem);
     store_relaxed(top, mem);
     __atomic_signal_fence(__ATOMIC_RELEASE); /* a fork between the two stores finds the slot filled or not counted */

@@ -216,6 +216,12 @@ static void remove_head(struct bins *bins, struct chunk *chunk, unsigned index, 
     }
 }
 
+struct chunk *bin_second_of_size(struct bins *bins, struct chunk *head) {
+    struct chunk *second = head->fd;
+    if (second == head->fd_nextsize || is_pseudo(bins, second)) return NULL;
+    return bins_owns(bins, second) && chunk_size(second) == chunk_size(head) ? second : NULL;
+}
+
 struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size) {
     struct chunk *bin = bin_chunk(bins, index);
     if (bin->fd == bin || chunk_size(tree_link(bins, bin, bin->fd)) < size) return NULL; /* the largest stands first, the smallest last */
@@ -223,9 +229,28 @@ struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size) {
     struct tree_place place = tree_find(bins, index, size);
     struct chunk *head = place.same != NULL ? place.same : place.above;
     if (head == NULL) return NULL;
-    struct chunk *second = head->fd; /* taking it leaves ring and index of the heads alone */
-    if (second == head->fd_nextsize || is_pseudo(bins, second)) return head;
-    return bins_owns(bins, second) && chunk_size(second) == chunk_size(head) ? second : head;
+    struct chunk *second = bin_second_of_size(bins, head); /* taking it leaves ring and index of the heads alone */
+    return second != NULL ? second : head;
+}
+
+struct chunk *bin_head_at_most(struct bins *bins, unsigned index, size_t size) {
+    struct chunk *bin = bin_chunk(bins, index);
+    if (bin->fd == bin) return NULL;
+    struct chunk *largest = next_head(bins, bin, bin->fd);
+    if (chunk_size(largest) <= size) return largest;
+    struct tree_place place = tree_find(bins, index, size);
+    if (place.same != NULL || place.above == NULL) return place.same;
+    struct chunk *below = next_head(bins, place.above, place.above->fd_nextsize);
+    return chunk_size(below) < size ? below : NULL; /* the smallest leads round to the largest */
+}
+
+void bin_move_to_end(struct bins *bins, unsigned index, struct chunk *head, struct chunk *chunk) {
+    struct chunk *below = next_head(bins, head, head->fd_nextsize);
+    struct chunk *last = chunk_size(below) < chunk_size(head) ? below->bk : bin_chunk(bins, index)->bk;
+    if (UNLIKELY(!bins_owns(bins, last) || chunk_size(last) != chunk_size(head))) astray(large_line, below, "bk", last);
+    if (last == chunk) return;
+    ring_unlink(bins, chunk, large_line);
+    ring_link(bins, chunk, last, large_line);
 }
 
 /* --- all bins -------------------------------------------------------------------------------------------------------------------------- */

@@ -90,6 +90,12 @@ void bin_sort_last(struct bins *bins);
 /* Out of whatever bin it is in. Aborts if list, size or foot don't agree; with `line` if it is the list. */
 void bin_remove(struct bins *bins, struct chunk *chunk, const char *line);
 
+/* Of large bins. The first chunk of the largest size up to `size`, or NULL; the second of the size that `head` is the first of, where those are that
+ * came last, or NULL; and such a one that isn't the first goes behind all others of its size. */
+struct chunk *bin_head_at_most(struct bins *bins, unsigned index, size_t size);
+struct chunk *bin_second_of_size(struct bins *bins, struct chunk *head);
+void bin_move_to_end(struct bins *bins, unsigned index, struct chunk *head, struct chunk *chunk);
+
 /* The smallest chunk of at least `size` in large bin `index` (of that size one that isn't the head, if there is one), or NULL. Not removed. */
 struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size);
 

@@ -37,6 +37,7 @@ struct chunk {
 
 #define FLAG_P 1u
 #define FLAG_M 2u
+#define FLAG_PURGED FLAG_M /* of a binned chunk: its whole pages went back since it is as it is */
 #define FLAG_A 4u
 #define FLAG_MASK 15u
 #define CHUNK_MAX ((size_t)1 << 47) /* no chunk is as big: more than a process can address */

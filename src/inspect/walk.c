@@ -121,7 +121,7 @@ static void classify(struct arena *arena, const struct marks *marks, const struc
         .mem = chunk_mem(chunk),
         .size = head_size(head),
         .prev_size = head & FLAG_P ? 0 : chunk->prev_size,
-        .flags = head & (FLAG_P | FLAG_M | FLAG_A),
+        .flags = head & (FLAG_P | FLAG_A), /* M would mean purged */
         .arena = arena->id,
         .bin = -1,
         .region = seen->region,

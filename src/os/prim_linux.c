@@ -170,7 +170,8 @@ unsigned prim_cpus(void) {
 
 /* libc reads it from the thread's rseq area, or asks the vDSO. */
 unsigned prim_cpu(void) {
-    int cpu = sched_getcpu();
+    int error = errno, cpu = sched_getcpu();
+    errno = error;
     return cpu > 0 ? (unsigned)cpu : 0;
 }
 

@@ -143,6 +143,11 @@ static void mapped_while_forking(void) {
     void *small = arena_serve(&arena_main, KIB(1), CHUNK_ALIGN, &zeroed);
     CHECK_EQ(chunk_tag(chunk_of(small)), TAG_IN_USE | arena_main.id);
     lock_release_from_fork(&other->lock);
+    /* An arena that was lost in a fork is not waited for in this way for ever. */
+    other->lock.word = LOCK_ABANDONED;
+    void *later = arena_serve(&arena_main, KIB(400), CHUNK_ALIGN, &zeroed);
+    CHECK_EQ(chunk_tag(chunk_of(later)), TAG_IN_USE | arena_main.id);
+    other->lock.word = LOCK_FREE;
     CHECK_HEAP();
     (void)guard;
 }
@@ -256,26 +261,55 @@ static void critical_sections(void) {
     CHECK(lock_most_chunks > ARENA_STEP);
 }
 
-/* What a thread was purging when another forked is free again in the child. */
-static void purged_across_a_fork(void) {
+static uint64_t purges(void) { return os_counters.calls[SEEMALLOC_CALL_MADVISE_PURGE]; }
+
+/* Each free chunk with whole pages is purged once, wherever it lies, with others of its size or not; what changed meanwhile again; nothing twice. */
+static void purged_once(void) {
     no_cache_no_mappings();
-    void *mem = seemalloc_malloc(KIB(100)), *guard = seemalloc_malloc(100);
-    size_t before = arena_main.bins.bytes;
-    arena_main.purger = &before; /* a thread that is not this one */
-    arena_main.purging[0] = mem;
-    arena_main.purging_count = 1;
-    arena_purge_fork_child(&arena_main);
-    CHECK_EQ(arena_main.purger, NULL);
-    CHECK_EQ(seemalloc_malloc(KIB(100)), mem);
-    seemalloc_free(mem);
-    arena_main.purger = lock_self(); /* a signal handler forked: its thread goes on */
-    arena_purge_fork_child(&arena_main);
-    CHECK_EQ(arena_main.purger, lock_self());
+    enum { HOLES = 300, SMALL = 4000 };
+    static void *hole[HOLES], *small[SMALL];
+    size_t page = os_page_size();
+    for (int i = 0; i < SMALL; i++) {
+        small[i] = seemalloc_malloc(1200);
+        (void)!seemalloc_malloc(16);
+    }
+    for (int i = 0; i < HOLES; i++) {
+        hole[i] = seemalloc_malloc(3 * page + (size_t)(i % 7) * 64); /* many of a size */
+        memset(hole[i], 1, 3 * page);
+        (void)!seemalloc_malloc(16);
+    }
+    for (int i = 0; i < SMALL; i++) seemalloc_free(small[i]);
+    (void)!seemalloc_malloc(MIB(1)); /* sorts them */
+    for (int i = 0; i < HOLES; i++) seemalloc_free(hole[i]);
+    CHECK_EQ(seemalloc_malloc_trim(0), 1);
+    CHECK_EQ(purges(), HOLES);
     CHECK_HEAP();
-    (void)guard;
+    seemalloc_malloc_trim(0);
+    CHECK_EQ(purges(), HOLES);
+    void *again = seemalloc_malloc(3 * page);
+    CHECK(again != NULL);
+    memset(again, 1, 3 * page);
+    seemalloc_free(again);
+    seemalloc_malloc_trim(0);
+    CHECK_EQ(purges(), HOLES + 1);
+    CHECK_HEAP();
 }
 
-UNIT_MAIN({"purged_across_a_fork", purged_across_a_fork}, {"critical_sections", critical_sections},
+/* What is merged before growth may all become part of the top: the request is then met from there. */
+static void merged_into_top(void) {
+    no_cache_no_mappings();
+    enum { BLOCKS = 40000 };
+    static void *block[BLOCKS];
+    for (int i = 0; i < BLOCKS; i++) block[i] = seemalloc_malloc(100);
+    for (int i = 0; i < BLOCKS; i++) seemalloc_free(block[i]);
+    size_t before = arena_main.system_bytes;
+    void *mem = seemalloc_malloc(1000000);
+    CHECK_EQ(chunk_tag(chunk_of(mem)), TAG_IN_USE);
+    CHECK(arena_main.system_bytes <= before);
+    CHECK_HEAP();
+}
+
+UNIT_MAIN({"purged_once", purged_once}, {"merged_into_top", merged_into_top}, {"critical_sections", critical_sections},
           {"reopened_top_is_dirty", reopened_top_is_dirty}, {"fresh_blocks_in_a_row", fresh_blocks_in_a_row},
           {"batches_kept_and_merged", batches_kept_and_merged}, {"merged_before_growth", merged_before_growth},
           {"waves_are_kept", waves_are_kept}, {"mapped_while_forking", mapped_while_forking},
