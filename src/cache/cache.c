@@ -62,7 +62,7 @@ static unsigned bits_of(size_t size) { return top_bit(size - 1) + 1; }
 
 static unsigned count_max(unsigned size_class) {
     size_t count = CLASS_BYTES >> bits_of(class_size(size_class));
-    count = count < CLASS_COUNT_MIN ? CLASS_COUNT_MIN : min_size(count, MAGAZINE_MAX);
+    count = count < CLASS_COUNT_MIN ? CLASS_COUNT_MIN : min_size(count, size_class <= CLASS_EXACT ? DEEP_MAX : WIDE_MAX);
     return (unsigned)min_size(count, conf_get(CONF_TCACHE_COUNT));
 }
 
@@ -160,8 +160,9 @@ static void count_net(struct cache *cache, size_t size, int n) {
 
 /* Where the slots begin that `top` points into, for those who read another thread's cache. */
 static void **bottom_of(struct cache *cache, unsigned size_class, void *const *top) {
-    void **narrow = cache->narrow[size_class];
-    return (uintptr_t)top - (uintptr_t)narrow <= sizeof cache->narrow[0] ? narrow : cache->wide[size_class];
+    void **narrow = cache->narrow[size_class], **wide = cache->wide[size_class];
+    if ((uintptr_t)top - (uintptr_t)narrow <= sizeof cache->narrow[0]) return narrow;
+    return (uintptr_t)top - (uintptr_t)wide <= sizeof cache->wide[0] ? wide : cache->deep[size_class];
 }
 
 /* --- blocks leave a magazine --------------------------------------------------------------------------------------------------------------- */
@@ -210,7 +211,7 @@ static void send_home(struct cache *cache, unsigned size_class) {
 static void flush_older(struct cache *cache, unsigned size_class, unsigned n) {
     struct magazine *magazine = &cache->magazine[size_class];
     unsigned count = (unsigned)(magazine->top - magazine->bottom);
-    n = n < count ? n : count;
+    n = min_unsigned(n, min_unsigned(count, TRANSIT_MAX));
     count_class(cache, size_class, -(int)n);
     store_relaxed(&cache->torn, 1);
     for (unsigned i = 0; i < n; i++) store_relaxed(&cache->transit[i], load_relaxed(&magazine->bottom[i]));
@@ -227,7 +228,7 @@ static void flush_all(struct cache *cache) {
     while (size_class < CLASS_COUNT) {
         unsigned n = 0;
         store_relaxed(&cache->torn, 1);
-        while (size_class < CLASS_COUNT && n < MAGAZINE_MAX) {
+        while (size_class < CLASS_COUNT && n < TRANSIT_MAX) {
             struct magazine *magazine = &cache->magazine[size_class];
             if (magazine->top == magazine->bottom) {
                 size_class++;
@@ -250,29 +251,35 @@ static unsigned limit_of(const struct cache *cache, unsigned size_class) {
     return (unsigned)(cache->magazine[size_class].limit - cache->magazine[size_class].bottom);
 }
 
-/* A magazine gets its wide slots. A signal handler must not hit between the steps: until they are done this thread seems to have no cache. */
-static void move_to_wide(struct cache *cache, unsigned size_class, unsigned limit) {
+/* A magazine moves to slots that suffice for `limit` blocks. A signal handler must not hit between the steps: until they are done this thread seems to
+ * have no cache. */
+static void move_magazine(struct cache *cache, unsigned size_class, unsigned limit) {
     struct magazine *magazine = &cache->magazine[size_class];
     store_relaxed(&cache_self, &cache_dead);
     store_relaxed(&cache->torn, 1);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     unsigned count = (unsigned)(magazine->top - magazine->bottom);
-    void **wide = cache->wide[size_class];
-    for (unsigned i = 0; i < count; i++) store_relaxed(&wide[i], load_relaxed(&magazine->bottom[i]));
+    void **slots = limit <= WIDE_MAX ? cache->wide[size_class] : cache->deep[size_class];
+    for (unsigned i = 0; i < count; i++) store_relaxed(&slots[i], load_relaxed(&magazine->bottom[i]));
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    store_release(&magazine->top, wide + count);
-    magazine->bottom = wide;
-    magazine->limit = wide + limit;
+    store_release(&magazine->top, slots + count);
+    magazine->bottom = slots;
+    magazine->limit = slots + limit;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     store_relaxed(&cache->torn, 0);
     store_relaxed(&cache_self, cache);
 }
 
+static unsigned slots_at(const struct cache *cache, unsigned size_class) {
+    void **bottom = cache->magazine[size_class].bottom;
+    return bottom == cache->narrow[size_class] ? NARROW_MAX : bottom == cache->wide[size_class] ? WIDE_MAX : DEEP_MAX;
+}
+
 static void set_limit(struct cache *cache, unsigned size_class, unsigned count) {
     struct magazine *magazine = &cache->magazine[size_class];
     cache->reserved += class_size(size_class) * ((size_t)count - limit_of(cache, size_class));
-    if (count > NARROW_MAX && magazine->bottom == cache->narrow[size_class]) {
-        move_to_wide(cache, size_class, count);
+    if (count > slots_at(cache, size_class)) {
+        move_magazine(cache, size_class, count);
     } else {
         magazine->limit = magazine->bottom + count;
     }
@@ -282,7 +289,7 @@ static void set_limit(struct cache *cache, unsigned size_class, unsigned count) 
  * thread that only frees counts likewise), by a share; without one while idle blocks cost nothing. */
 static void widen(struct cache *cache, unsigned size_class) {
     size_t held = (size_t)(cache->net[size_class] < 0 ? -cache->net[size_class] : cache->net[size_class]);
-    unsigned share = (unsigned)min_size(held / (size_class <= CLASS_EXACT ? SHARE_SMALL : SHARE_MEDIUM), MAGAZINE_MAX);
+    unsigned share = (unsigned)min_size(held / (size_class <= CLASS_EXACT ? SHARE_SMALL : SHARE_MEDIUM), WIDE_MAX);
     unsigned now = limit_of(cache, size_class);
     bool below = below_ceiling(cache, 0);
     if (now >= share && !below && (now != 0 || class_size(size_class) > FIRST_BYTES)) return;
@@ -301,7 +308,7 @@ static void halve(struct cache *cache, unsigned size_class) {
     if (now <= least) return;
     unsigned half = now / 2 > least ? now / 2 : least;
     unsigned count = (unsigned)(cache->magazine[size_class].top - cache->magazine[size_class].bottom);
-    if (count > half) flush_older(cache, size_class, count - half);
+    for (; count > half; count -= min_unsigned(count - half, TRANSIT_MAX)) flush_older(cache, size_class, count - half);
     set_limit(cache, size_class, half);
 }
 
@@ -371,7 +378,7 @@ static bool class_serves(const struct cache *cache, size_t size) {
 static void *refill(struct cache *cache, unsigned size_class) {
     widen(cache, size_class);
     if (limit_of(cache, size_class) == 0) return NULL;
-    unsigned want = size_class <= CLASS_EXACT ? limit_of(cache, size_class) / 2 + 1 : 1;
+    unsigned want = size_class <= CLASS_EXACT ? min_unsigned(limit_of(cache, size_class), WIDE_MAX) / 2 + 1 : 1;
     arena_serve_batch(arena_less_busy(cache->arena), size_class, class_size(size_class), want, cache->transit, &cache->in_transit);
     if (cache->in_transit == 0) return NULL;
     count_class(cache, size_class, (int)cache->in_transit);

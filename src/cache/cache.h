@@ -19,8 +19,12 @@
 #include "arena/arena.h"
 #include "cache/class.h"
 
-#define MAGAZINE_MAX 64 /* slots of a magazine, */
-#define NARROW_MAX 4    /* and before it ever got more: many threads and programs need no others, and those of all classes fill two pages */
+/* Slots of a magazine: at first, and many threads and programs never need others, those of all classes fill two pages; later; and of an exact class in
+ * waves, so that most of a wave's blocks need not leave. */
+#define NARROW_MAX 4
+#define WIDE_MAX 64
+#define DEEP_MAX 256
+#define TRANSIT_MAX 64 /* blocks that move at a time */
 /* What the limits of a cache's magazines may add up to: a share of CACHE_BYTES_ALL or 1/32 of all heaps, divided by the caches that are live; never
  * more than 1/48 of all heaps, of small ones 1/12: what lies idle in one thread's cache must not be seen in the program's peak. */
 #define CACHE_BYTES_MIN KIB(32)
@@ -52,7 +56,7 @@ struct cache {
     uint32_t slow;       /* its thread is on a slow path: a signal handler's misses go to the arena */
     uint32_t torn;       /* a magazine is being moved: a forked child must not trust this cache */
     unsigned in_transit; /* blocks between a magazine and an arena: */
-    void *transit[MAGAZINE_MAX];
+    void *transit[TRANSIT_MAX];
     uint32_t misses;
     unsigned classes;            /* those below are served; settings decide when the cache is made */
     size_t reserved;             /* sum of limit counts · class size */
@@ -65,7 +69,8 @@ struct cache {
     int64_t net[CLASS_COUNT];    /* blocks that came from arenas less those that went back: about what the program holds of the class */
     uint8_t missed[CLASS_COUNT]; /* saw a miss since the last decay */
     void *narrow[CLASS_COUNT][NARROW_MAX];
-    void *wide[CLASS_COUNT][MAGAZINE_MAX];
+    void *wide[CLASS_COUNT][WIDE_MAX];
+    void *deep[CLASS_EXACT + 1][DEEP_MAX];
 };
 
 extern __thread struct cache *cache_self __attribute__((tls_model("initial-exec")));

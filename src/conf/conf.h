@@ -28,7 +28,7 @@
     ROW(TCACHE_MAX, "tcache_max", NULL, CONF_NO_MALLOPT, 0, KIB(128), KIB(128), "bytes",                                                   \
         "Largest request that thread caches serve; "                                                                                       \
         "0 = no caches.")                                                                                                                  \
-    ROW(TCACHE_COUNT, "tcache_count", NULL, CONF_NO_MALLOPT, 0, 127, 64, "blocks", "Most blocks in one magazine; 0 = no caches.")          \
+    ROW(TCACHE_COUNT, "tcache_count", NULL, CONF_NO_MALLOPT, 0, 256, 256, "blocks", "Most blocks in one magazine; 0 = no caches.")         \
     ROW(HUGETLB, "hugetlb", NULL, CONF_NO_MALLOPT, 0, 1, 0, "flag", "1: advise huge pages for heaps and large blocks.")                    \
     ROW(STATS, "stats", NULL, CONF_NO_MALLOPT, 0, 1, 0, "flag", "1: write statistics to standard error when the process exits.")
 

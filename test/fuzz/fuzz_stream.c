@@ -80,7 +80,7 @@ static struct round round_of(uint64_t seed) {
     if (below(&r, chance) == 0)                                                                                                            \
     at += snprintf(at, (size_t)(end - at), "%s" name ":%llu", at != round.conf ? "," : "", (unsigned long long)(value))
     SETTING(3, "tcache_max", below(&r, 2) == 0 ? 0 : below(&r, 1 << 17));
-    SETTING(8, "tcache_count", below(&r, 30));
+    SETTING(8, "tcache_count", below(&r, 257));
     SETTING(4, "mmap_threshold", below(&r, 2) == 0 ? (uint64_t)4096 << below(&r, 10) : below(&r, 1 << 20));
     SETTING(4, "top_pad", below(&r, 1 << 20));
     SETTING(4, "trim_threshold", below(&r, 1 << 20));

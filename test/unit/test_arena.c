@@ -183,26 +183,32 @@ static void count_visit(void *arg, void *mem) {
     ++*(unsigned *)arg;
 }
 
-/* A magazine starts with few slots and moves to more; whoever looks finds each block once. */
+/* A magazine starts with few slots and moves to more, in waves to many; whoever looks finds each block once. */
 static void magazines_move(void) {
     cache_init();
-    enum { BLOCKS = 100 };
-    void *block[BLOCKS];
-    for (int i = 0; i < BLOCKS; i++) block[i] = seemalloc_malloc(100);
-    struct magazine *magazine = &cache_self->magazine[class_below(112)];
-    unsigned most = 0;
-    for (int i = 0; i < BLOCKS; i++) {
-        seemalloc_free(block[i]);
-        unsigned count = (unsigned)(magazine->top - magazine->bottom), seen = 0;
-        bool narrow = magazine->bottom == cache_self->narrow[class_below(112)];
-        CHECK(narrow || magazine->bottom == cache_self->wide[class_below(112)]);
-        CHECK(!narrow || magazine->limit <= magazine->bottom + NARROW_MAX);
-        if (count > most) most = count;
-        cache_walk(count_visit, &seen);
-        CHECK_EQ(seen, count);
-        CHECK_HEAP();
+    enum { BLOCKS = 600 };
+    static void *block[BLOCKS];
+    const unsigned size_class = class_below(112);
+    struct magazine *magazine = &cache_self->magazine[size_class];
+    unsigned most[3] = {0};
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < BLOCKS; i++) block[i] = seemalloc_malloc(100);
+        magazine = &cache_self->magazine[size_class];
+        for (int i = 0; i < BLOCKS; i++) {
+            seemalloc_free(block[i]);
+            unsigned count = (unsigned)(magazine->top - magazine->bottom), seen = 0;
+            bool narrow = magazine->bottom == cache_self->narrow[size_class], wide = magazine->bottom == cache_self->wide[size_class];
+            CHECK(narrow || wide || magazine->bottom == cache_self->deep[size_class]);
+            CHECK(magazine->limit <= magazine->bottom + (narrow ? NARROW_MAX : wide ? WIDE_MAX : DEEP_MAX));
+            unsigned *here = &most[narrow ? 0 : wide ? 1 : 2];
+            if (count > *here) *here = count;
+            cache_walk(count_visit, &seen);
+            CHECK_EQ(seen, count);
+            if (i % 16 == 0) CHECK_HEAP();
+        }
     }
-    CHECK(most > NARROW_MAX);
+    CHECK(most[1] > NARROW_MAX);
+    CHECK(most[2] > WIDE_MAX);
 }
 
 /* A thread that allocates and frees in waves keeps more than its budget, up to the peak; one that holds what it has does not. */
