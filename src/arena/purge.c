@@ -1,13 +1,17 @@
 /* purge.c: gives the whole pages inside free chunks back to the system.
  *
  * First the unsorted bin is gone through: what has whole pages is sorted, the rest turns once round. Then the sorted bins, from the largest size down;
- * one chunk and one system call in each critical section. A chunk that was purged carries a flag until it changes, so it is not purged again.
+ * up to 1 MiB of one chunk and one system call in each critical section. A chunk that was purged carries a flag until it changes, so it is not purged again.
  * SPDX-License-Identifier: MIT */
 #include "arena/arena.h"
 
 #include "conf/conf.h"
 #include "os/os.h"
+#include "os/prim.h"
 #include "os/report.h"
+
+#define PURGE_PART MIB(1)   /* of a chunk in one critical section: the system takes about 0.2 ms for it */
+#define PURGE_PAUSE 100000u /* ns */
 
 struct pages {
     char *start, *end; /* whole pages behind the links of a free chunk and before its end; none if start >= end */
@@ -45,45 +49,82 @@ static bool sort_those_with_pages(struct arena *arena) {
     return true;
 }
 
-/* Purges the next chunk of bin *index or a lower one down to `least` that is at most *size large and was not purged; false at the end. Of a size
- * the first is looked at and the second, which is purged if any but the first is not: those that are done go to the end, new ones come second. */
-static bool purge_next(struct arena *arena, unsigned *index, unsigned least, size_t *size, bool *any) {
+/* Where a pass over the sorted bins is: sizes up to `size` of bin `index`, down to bin `least`. Of a chunk that was begun, and that is still the same if
+ * its header is, the pages before `next` are done. */
+struct pass {
+    unsigned index, least;
+    size_t size;
+    const struct chunk *begun;
+    uint64_t head;
+    char *next;
+    bool any; /* went back */
+};
+
+/* A part of the chunk's pages. True if nothing is left to do with it. */
+static bool purge_part(struct pass *pass, const struct chunk *chunk) {
+    struct pages pages = pages_of(chunk);
+    uint64_t head = chunk_head(chunk);
+    char *from = chunk == pass->begun && head == pass->head ? pass->next : pages.start;
+    if (from >= pages.end) return true;
+    size_t bytes = min_size((size_t)(pages.end - from), PURGE_PART);
+    pass->begun = NULL;
+    bool done = os_discard(from, bytes, SEEMALLOC_CALL_MADVISE_PURGE);
+    pass->any |= done;
+    if (!done) pass->size -= CHUNK_ALIGN; /* locked in memory, say: another pass will try again */
+    if (!done || from + bytes == pages.end) return done;
+    pass->begun = chunk;
+    pass->head = head;
+    pass->next = from + bytes;
+    return false;
+}
+
+/* Purges a part of the next chunk that was not purged; false at the end. Of a size the first is looked at and the second, which is purged if any but
+ * the first is not: those that are done go to the end, new ones come second. */
+static bool purge_next(struct arena *arena, struct pass *pass) {
     for (unsigned step = 0; step < ARENA_STEP; step++) {
-        struct chunk *head = bin_head_at_most(&arena->bins, *index, *size), *chunk = head;
+        struct chunk *head = bin_head_at_most(&arena->bins, pass->index, pass->size), *chunk = head;
         if (head == NULL) {
-            if (*index == least) return false;
-            --*index;
-            *size = SIZE_MAX;
+            if (pass->index == pass->least) return false;
+            pass->index--;
+            pass->size = SIZE_MAX;
             continue;
         }
-        *size = chunk_size(head);
+        size_t size = pass->size = chunk_size(head);
         if (chunk_head(chunk) & FLAG_PURGED) chunk = bin_second_of_size(&arena->bins, head);
         if (chunk == NULL || (chunk_head(chunk) & FLAG_PURGED)) {
-            *size -= CHUNK_ALIGN;
+            pass->size -= CHUNK_ALIGN;
             continue;
         }
-        struct pages pages = pages_of(chunk);
-        if (pages.start < pages.end) *any |= os_discard(pages.start, (size_t)(pages.end - pages.start), SEEMALLOC_CALL_MADVISE_PURGE);
-        chunk_set(chunk, *size, (uint32_t)(chunk_head(chunk) & FLAG_MASK) | FLAG_PURGED, TAG_BINNED | arena->id);
-        if (chunk != head) bin_move_to_end(&arena->bins, *index, head, chunk);
+        if (purge_part(pass, chunk)) {
+            chunk_set(chunk, size, (uint32_t)(chunk_head(chunk) & FLAG_MASK) | FLAG_PURGED, TAG_BINNED | arena->id);
+            if (chunk != head) bin_move_to_end(&arena->bins, pass->index, head, chunk);
+        }
         return true;
     }
     return true;
 }
 
-/* At most as many chunks as there are at the start: others may go on adding. */
+/* Lets the lock go, and those who wait for it, fork above all, have it. */
+static void leave_to_others(struct arena *arena) {
+    bool waited = load_relaxed(&arena->lock.word) & LOCK_WAITED;
+    lock_leave(&arena->lock);
+    uint32_t never = 0;
+    if (waited) prim_wait(&never, 0, PURGE_PAUSE);
+}
+
+/* No more rounds than what is there at the start may need: others may go on adding. */
 static bool purge(struct arena *arena) {
     if (!sort_those_with_pages(arena)) return false;
-    unsigned index = BIN_LAST, least = bin_index(os_page_size());
-    size_t most = SIZE_MAX, size = SIZE_MAX;
-    bool any = false, more = true;
+    struct pass pass = {.index = BIN_LAST, .least = bin_index(os_page_size()), .size = SIZE_MAX};
+    size_t most = SIZE_MAX;
+    bool more = true;
     for (size_t round = 0; more && round < most; round++) {
         if (!arena_enter(arena)) break;
-        if (round == 0) most = arena->bins.count + BIN_COUNT;
-        more = purge_next(arena, &index, least, &size, &any);
-        lock_leave(&arena->lock);
+        if (round == 0) most = arena->bins.count + arena->bins.bytes / PURGE_PART + BIN_COUNT;
+        more = purge_next(arena, &pass);
+        leave_to_others(arena);
     }
-    return any;
+    return pass.any;
 }
 
 bool arena_trim(struct arena *arena, size_t pad, bool purge_holes) {

@@ -509,9 +509,9 @@ void cache_free(void *mem) {
     unsigned size_class = size <= CLASS_SIZE_MAX ? class_below(size) : CLASS_COUNT;
     if (cache != NULL && size_class < cache->classes && slow_enter(cache)) {
         struct magazine *magazine = &cache->magazine[size_class];
-        if (magazine->top == magazine->limit) {
+        if (magazine->top >= magazine->limit) {
             widen(cache, size_class);
-            if (magazine->top == magazine->limit && size_class <= CLASS_EXACT) {
+            if (magazine->top >= magazine->limit && size_class <= CLASS_EXACT) {
                 flush_older(cache, size_class, (limit_of(cache, size_class) + 1) / 2);
             }
             missed(cache, size_class);

@@ -34,7 +34,7 @@ static const char *check_region(struct arena *arena, const struct marks *marks, 
         if ((tag & TAG_ID) != arena->id || state == TAG_MAPPED || state > TAG_PURGING) {
             return fault("arena %u: chunk %p: bad seal, tag 0x%x", arena->id, (const void *)chunk, tag);
         }
-        if ((head & FLAG_A) != arena->flag_a || ((head & FLAG_M) && state != TAG_BINNED))
+        if ((head & FLAG_A) != arena->flag_a || ((head & FLAG_PURGED) && (state != TAG_BINNED || size < SMALL_LIMIT)))
             return fault("arena %u: chunk %p: flags 0x%lx", arena->id, (const void *)chunk, head & 15);
         if (size > (size_t)(region->end - (const char *)chunk) || (size < CHUNK_MIN && state != TAG_FENCE && state != TAG_TOP)) {
             return fault("arena %u: chunk %p: size %zu", arena->id, (const void *)chunk, size);

@@ -299,6 +299,16 @@ static void purged_once(void) {
     seemalloc_malloc_trim(0);
     CHECK_EQ(purges(), HOLES + 1);
     CHECK_HEAP();
+    void *large = seemalloc_malloc(KIB(2500)), *guard = seemalloc_malloc(MIB(5));
+    seemalloc_free(large);
+    fake_plan_set(FAKE_DISCARD, (struct fake_plan){.next = 1}); /* what the system refuses is tried again another time; then in parts */
+    seemalloc_malloc_trim(0);
+    seemalloc_malloc_trim(0);
+    CHECK_EQ(purges(), HOLES + 1 + 3);
+    seemalloc_malloc_trim(0);
+    CHECK_EQ(purges(), HOLES + 1 + 3);
+    CHECK_HEAP();
+    (void)guard;
 }
 
 /* What is merged before growth may all become part of the top: the request is then met from there. */
