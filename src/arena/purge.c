@@ -10,8 +10,13 @@
 #include "os/prim.h"
 #include "os/report.h"
 
-#define PURGE_PART MIB(1)   /* of a chunk in one critical section: the system takes about 0.2 ms for it */
-#define PURGE_PAUSE 100000u /* ns */
+/* Of a chunk in one critical section; dense, the system takes 0.1 ms or more for it. Twice as much after each call that was short: a chunk may be many
+ * GiB of which hardly any was ever touched. */
+#define PURGE_PART MIB(1)
+#define PURGE_MOST MIB(1024)
+#define PURGE_SHORT 50000u /* ns */
+#define PURGE_LONG 200000u /* of calls, then whoever waits comes first for: */
+#define PURGE_PAUSE 100000u
 
 struct pages {
     char *start, *end; /* whole pages behind the links of a free chunk and before its end; none if start >= end */
@@ -57,7 +62,9 @@ struct pass {
     const struct chunk *begun;
     uint64_t head;
     char *next;
-    bool any; /* went back */
+    bool any;        /* went back */
+    size_t part;     /* bytes in one call */
+    uint64_t burden; /* ns in calls since others were let in */
 };
 
 /* A part of the chunk's pages. True if nothing is left to do with it. */
@@ -66,10 +73,14 @@ static bool purge_part(struct pass *pass, const struct chunk *chunk) {
     uint64_t head = chunk_head(chunk);
     char *from = chunk == pass->begun && head == pass->head ? pass->next : pages.start;
     if (from >= pages.end) return true;
-    size_t bytes = min_size((size_t)(pages.end - from), PURGE_PART);
+    size_t bytes = min_size((size_t)(pages.end - from), pass->part);
     pass->begun = NULL;
+    uint64_t before = prim_clock();
     bool done = os_discard(from, bytes, SEEMALLOC_CALL_MADVISE_PURGE);
+    uint64_t took = prim_clock() - before;
+    if (bytes == pass->part) pass->part = took < PURGE_SHORT ? min_size(2 * bytes, PURGE_MOST) : PURGE_PART;
     pass->any |= done;
+    pass->burden += took;
     if (!done) pass->size -= CHUNK_ALIGN; /* locked in memory, say: another pass will try again */
     if (!done || from + bytes == pages.end) return done;
     pass->begun = chunk;
@@ -104,25 +115,27 @@ static bool purge_next(struct arena *arena, struct pass *pass) {
     return true;
 }
 
-/* Lets the lock go, and those who wait for it, fork above all, have it. */
-static void leave_to_others(struct arena *arena) {
-    bool waited = load_relaxed(&arena->lock.word) & LOCK_WAITED;
+/* Lets the lock go, and from time to time those who wait for it, fork above all, have it. */
+static void leave_to_others(struct arena *arena, struct pass *pass) {
+    bool waited = (load_relaxed(&arena->lock.word) & LOCK_WAITED) && pass->burden >= PURGE_LONG;
     lock_leave(&arena->lock);
+    if (!waited) return;
     uint32_t never = 0;
-    if (waited) prim_wait(&never, 0, PURGE_PAUSE);
+    prim_wait(&never, 0, PURGE_PAUSE);
+    pass->burden = 0;
 }
 
 /* No more rounds than what is there at the start may need: others may go on adding. */
 static bool purge(struct arena *arena) {
     if (!sort_those_with_pages(arena)) return false;
-    struct pass pass = {.index = BIN_LAST, .least = bin_index(os_page_size()), .size = SIZE_MAX};
+    struct pass pass = {.index = BIN_LAST, .least = bin_index(os_page_size()), .size = SIZE_MAX, .part = PURGE_PART};
     size_t most = SIZE_MAX;
     bool more = true;
     for (size_t round = 0; more && round < most; round++) {
         if (!arena_enter(arena)) break;
         if (round == 0) most = arena->bins.count + arena->bins.bytes / PURGE_PART + BIN_COUNT;
         more = purge_next(arena, &pass);
-        leave_to_others(arena);
+        leave_to_others(arena, &pass);
     }
     return pass.any;
 }
