@@ -7,7 +7,7 @@
  *
  * Locks: everything but `inbox`, `inbox_bytes`, `threads` (atomics) needs `lock`. lock_enter may refuse (fork is under way, or a signal
  * handler interrupted us): then an allocation goes to the spare arena or becomes a mapping, and a free goes to the inbox. No critical section
- * handles more than ARENA_STEP chunks of any backlog, or makes more than a few system calls. SPDX-License-Identifier: MIT */
+ * merges more than ARENA_STEP chunks of backlogs, sorts more than as many, or makes more than a few system calls. SPDX-License-Identifier: MIT */
 #ifndef ARENA_ARENA_H
 #define ARENA_ARENA_H
 

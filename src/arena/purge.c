@@ -1,14 +1,12 @@
 /* purge.c: gives the whole pages inside free chunks back to the system.
  *
  * First the unsorted bin is gone through: what has whole pages is sorted, the rest turns once round. Then the sorted bins, from the largest size down;
- * up to 1 MiB of one chunk and one system call in each critical section. A chunk that was purged carries a flag until it changes, so it is not purged again.
+ * a part of one chunk and one system call in each critical section. A chunk that was purged carries a flag until it changes, so it is not purged again.
  * SPDX-License-Identifier: MIT */
 #include "arena/arena.h"
 
-#include "conf/conf.h"
 #include "os/os.h"
 #include "os/prim.h"
-#include "os/report.h"
 
 /* Of a chunk in one critical section; dense, the system takes 0.1 ms or more for it. Twice as much after each call that was short: a chunk may be many
  * GiB of which hardly any was ever touched. */
