@@ -16,6 +16,7 @@
 #include "heap/chunk.c"
 #include "heap/mapped.c"
 #include "heap/region.c"
+#include "heap/retain.c"
 
 #include "arena/alloc.c"
 #include "arena/arena.c"

@@ -7,6 +7,7 @@
 
 #include "cache/cache.h"
 #include "conf/conf.h"
+#include "heap/retain.h"
 #include "inspect/stats.h"
 #include "os/os.h"
 
@@ -20,7 +21,7 @@ EXPORT int mallopt(int parameter, int value) {
 EXPORT int malloc_trim(size_t pad) {
     cache_init();
     cache_flush();
-    int any = 0;
+    int any = retain_release();
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) any |= arena_trim(arena_of_id(id), pad, true);
     return any;
 }

@@ -16,7 +16,10 @@
 #include "os/os.h"
 #include "os/report.h"
 
-#define REST_SHARE 32  /* of a request: half of what a size class rounds up */
+#define REST_SHARE 32 /* of a request: half of what a size class rounds up */
+#define SURPLUS_SIZE KIB(64)
+#define SURPLUS_SHARE 12
+#define SURPLUS_LEAST MIB(1)
 #define SORT_ROUNDS 64 /* critical sections of ARENA_STEP sortings that one request makes at most before the arena grows */
 
 /* --- cutting --------------------------------------------------------------------------------------------------------------------------------- */
@@ -26,9 +29,9 @@ static void set_in_use(struct arena *arena, struct chunk *chunk, size_t size, ui
     chunk_set(chunk, size, p | arena->flag_a, TAG_IN_USE | arena->id);
 }
 
-/* A free chunk's header and foot; the chunk before it is in use. */
-static void set_free(struct arena *arena, struct chunk *chunk, size_t size) {
-    chunk_set(chunk, size, FLAG_P | arena->flag_a, TAG_BINNED | arena->id);
+/* A free chunk's header and foot; the chunk before it is in use. The rest of one that was purged is purged. */
+static void set_free(struct arena *arena, struct chunk *chunk, size_t size, uint32_t purged) {
+    chunk_set(chunk, size, FLAG_P | arena->flag_a | (size >= SMALL_LIMIT ? purged : 0), TAG_BINNED | arena->id);
     chunk_at(chunk, size)->prev_size = size;
 }
 
@@ -46,7 +49,7 @@ static void *cut(struct arena *arena, struct chunk *chunk, size_t size) {
         return chunk_mem(chunk);
     }
     struct chunk *rest = chunk_at(chunk, size);
-    set_free(arena, rest, whole - size);
+    set_free(arena, rest, whole - size, head & FLAG_PURGED);
     bin_insert_unsorted(&arena->bins, rest);
     if (size < SMALL_LIMIT) arena->last_remainder = rest;
     set_in_use(arena, chunk, size, p);
@@ -130,6 +133,7 @@ static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **me
     }
     arena_set_top(arena, chunk, arena->top_end);
     if (arena->top_region->clean < (char *)chunk_mem(chunk)) arena->top_region->clean = chunk_mem(chunk);
+    arena->top_low = min_size(arena->top_low, arena_touched_top(arena));
     return n;
 }
 
@@ -199,13 +203,28 @@ static enum arena_status merge_or_grow(struct arena *arena, size_t size, unsigne
     return found != NULL ? ARENA_OK : ARENA_FULL;
 }
 
+/* Large blocks that come and go leave holes of all sizes. What is resident shall not be more than was once needed: when a request has brought new
+ * pages, by growth or in a hole that was purged, as many of others' may go back (arena_make_up). It costs no more than twice the faults of growing. */
+static void note_surplus(struct arena *arena) {
+    size_t top = top_size(arena), needed = arena->system_bytes - arena->bins.bytes - top - arena_uncoalesced(arena);
+    if (needed > arena->needed) store_relaxed(&arena->needed, needed);
+    size_t resident = arena->system_bytes - arena->bins.purged - (top - arena_touched_top(arena));
+    size_t room = arena->needed + max_size(arena->needed / SURPLUS_SHARE, SURPLUS_LEAST);
+    store_relaxed(&arena->surplus, resident > room && conf_slides() ? resident - room : 0);
+}
+
 /* Steps 1 to 9, likewise. */
 static enum arena_status alloc_locked(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
     *zeroed = false;
     void *found = find_free(arena, size, zeroed);
-    if (found == NULL) return merge_or_grow(arena, size, means, mem, zeroed);
-    store_relaxed(mem, found);
-    return ARENA_OK;
+    enum arena_status status = ARENA_OK;
+    if (found == NULL) {
+        status = merge_or_grow(arena, size, means, mem, zeroed);
+    } else {
+        store_relaxed(mem, found);
+    }
+    if (status == ARENA_OK && size >= SURPLUS_SIZE) note_surplus(arena);
+    return status;
 }
 
 enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
@@ -282,7 +301,7 @@ static unsigned carve(struct arena *arena, struct chunk *chunk, size_t size, uns
         chunk = chunk_at(chunk, size);
         whole -= size;
     }
-    if (made != 0) set_free(arena, chunk, whole);
+    if (made != 0) set_free(arena, chunk, whole, head & FLAG_PURGED);
     store_relaxed(&mem[made], cut(arena, chunk, size));
     return made + 1;
 }

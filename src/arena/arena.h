@@ -51,8 +51,12 @@ struct arena {
     struct region *regions; /* newest first */
     struct chunk *last_remainder;
     size_t system_bytes, system_peak;
-    size_t regret; /* bytes at the top that experience says are needed again */
-    bool trimmed;  /* the last change of size was a trim */
+    size_t regret;                  /* bytes at the top that experience says are needed again */
+    size_t trimmed;                 /* bytes that lay touched at the top when it was trimmed, if it did not grow since, */
+    uint64_t trimmed_at, top_since; /* and when; the start of a period, */
+    size_t top_low;                 /* and the least that lay touched at the top in it */
+    size_t needed;                  /* highest sum of what was handed out, as seen at large requests */
+    size_t surplus;                 /* what is resident beyond that and a little more; atomic */
 
     struct fast_bin fast[FAST_BINS];
     size_t fast_bytes;
@@ -157,6 +161,9 @@ enum arena_backlog { BACKLOG_INBOX = 1, BACKLOG_FAST = 2, BACKLOG_PARKED = 4, BA
  * anything went back to the system. */
 bool arena_trim(struct arena *arena, size_t pad, bool purge);
 
+/* After a large request: gives holes of up to arena->surplus bytes back. Takes the lock. */
+void arena_make_up(struct arena *arena);
+
 /* --- serve.c: from anywhere --------------------------------------------------------------------------------------------------------------- */
 
 /* One block with `size` bytes of chunk, mem aligned to `align` (16 at least): from `arena`, the spare, the main arena, or a mapping of its
@@ -176,9 +183,10 @@ unsigned arena_pop_fast(struct arena *arena, unsigned index, unsigned most, void
 struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk, const char *line);                   /* out of its bin; returns it */
 uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line); /* the tag of the chunk there */
 unsigned arena_merge_backlog(struct arena *arena, unsigned kinds); /* as many as the steps suffice for; how many */
-bool arena_merge_all(struct arena *arena);         /* without the lock: all backlogs, step by step; false if the lock can't be had */
-void arena_receive(struct arena *arena);           /* a part of the inbox, merged or into fast bins */
-bool arena_grow(struct arena *arena, size_t size); /* so that top holds size and a smallest chunk */
+bool arena_merge_all(struct arena *arena);           /* without the lock: all backlogs, step by step; false if the lock can't be had */
+void arena_receive(struct arena *arena);             /* a part of the inbox, merged or into fast bins */
+bool arena_grow(struct arena *arena, size_t size);   /* so that top holds size and a smallest chunk */
+size_t arena_touched_top(const struct arena *arena); /* bytes of top that were handed out since they were last fresh */
 void arena_trim_top(struct arena *arena, size_t threshold, size_t pad);
 void arena_set_top(struct arena *arena, struct chunk *top, char *end);
 struct chunk *arena_check_block(struct arena *arena, void *mem, const char *line); /* the chunk, if it is in use and this arena's */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "conf/conf.h"
+#include "heap/retain.h"
 #include "os/os.h"
 #include "os/report.h"
 
@@ -19,9 +20,10 @@
 #define FAST_MOST ((FAST_BINS + 1) * CHUNK_ALIGN)
 #define REGRET_LEAST KIB(128)
 #define REGRET_DESERTED KIB(256) /* what of it an arena without threads may keep */
-#define REGRET_MOST MIB(4)
-#define PREFETCH_HEAP MIB(1) /* in a smaller one everything is near */
-#define PARK_SHARE 16        /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
+#define REGRET_UNTIMED MIB(4)    /* up to this it is kept for ever */
+#define REGRET_TIME 1000000000u  /* ns */
+#define PREFETCH_HEAP MIB(1)     /* in a smaller one everything is near */
+#define PARK_SHARE 16            /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
 #define PARK_BYTES KIB(256)
 #define INBOX_SHARE 256
 #define INBOX_BYTES KIB(16)
@@ -33,6 +35,7 @@ void arena_set_top(struct arena *arena, struct chunk *top, char *end) {
 }
 
 static void set_system_bytes(struct arena *arena, size_t bytes) {
+    add_relaxed(&heap_bytes, bytes - arena->system_bytes);
     store_relaxed(&arena->system_bytes, bytes);
     if (bytes > arena->system_peak) store_relaxed(&arena->system_peak, bytes);
 }
@@ -271,9 +274,11 @@ bool arena_grow(struct arena *arena, size_t size) {
     struct region *region =
         arena == &arena_main ? region_grow_main(old, need, fresh, pad, &extended) : region_grow_heap(old, need, fresh, pad, &extended);
     if (region == NULL) return false;
-    if (arena->trimmed) {
-        arena->trimmed = false;
-        arena->regret = min_size(max_size(2 * arena->regret, REGRET_LEAST), REGRET_MOST);
+    if (arena->trimmed != 0) {
+        if (os_clock() - arena->trimmed_at < REGRET_TIME) {
+            arena->regret = min_size(2 * max_size(max_size(arena->regret, arena->trimmed), REGRET_LEAST), arena->system_peak);
+        }
+        arena->trimmed = 0;
     }
     if (extended) {
         set_system_bytes(arena, arena->system_bytes + ((size_t)region->end - old_end));
@@ -305,8 +310,7 @@ static void reopen_top(struct arena *arena) {
     arena_set_top(arena, last, region->end);
 }
 
-/* Bytes at the top that were handed out since they were last fresh. */
-static size_t touched_top(const struct arena *arena) {
+size_t arena_touched_top(const struct arena *arena) {
     if (arena->top == NULL) return 0;
     const char *top = (const char *)arena->top, *touched = arena->top_region->clean;
     if (touched > arena->top_end) touched = arena->top_end;
@@ -317,7 +321,7 @@ static size_t touched_top(const struct arena *arena) {
 void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
     struct region *region = arena->top_region;
     char *top = (char *)arena->top;
-    size_t touched_bytes = touched_top(arena);
+    size_t touched_bytes = arena_touched_top(arena);
     if (touched_bytes <= threshold) return;
     char *touched = top + touched_bytes;
     if (top == region->start && region->kind != SEEMALLOC_REGION_BRK &&
@@ -344,19 +348,38 @@ void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
     arena_set_top(arena, arena->top, new_end);
 }
 
-/* Giving back what is needed again at once costs a system call and faults each time: every growth that follows a trim lets the arena keep
- * twice as much, unless the user has set the thresholds. An arena without threads keeps nothing else, and not all of that. */
+/* At the end of each period of REGRET_TIME: bytes at the top that were not needed in it. */
+static size_t idle_top(struct arena *arena, size_t touched) {
+    uint64_t now = os_clock();
+    if (now - arena->top_since < REGRET_TIME) return 0;
+    size_t idle = min_size(arena->top_low, touched);
+    arena->top_since = now;
+    arena->top_low = touched;
+    return idle;
+}
+
+/* Giving back what is needed again at once costs a system call and faults each time: a growth that soon follows a trim lets the arena keep twice what
+ * was trimmed, unless the user has set the thresholds; a large part until it was not needed for a while. An arena without threads keeps little. */
 static void trim_by_threshold(struct arena *arena) {
-    if (touched_top(arena) < KIB(4)) return;
+    size_t touched = arena_touched_top(arena);
+    if (touched < KIB(4)) return;
     bool deserted = arena != &arena_main && load_relaxed(&arena->threads) == 0;
     size_t threshold = conf_get(CONF_TRIM_THRESHOLD), pad = conf_get(CONF_TOP_PAD), before = arena->system_bytes;
     if (deserted) threshold = pad = 0;
     if (conf_slides()) {
-        threshold = max_size(threshold, deserted ? min_size(arena->regret, REGRET_DESERTED) : arena->regret);
-        if (deserted) pad = threshold; /* the next thread's first blocks find their pages there */
+        size_t keep = max_size(threshold, deserted ? min_size(arena->regret, REGRET_DESERTED) : arena->regret);
+        size_t idle = keep > REGRET_UNTIMED && touched > threshold ? idle_top(arena, touched) : 0;
+        if (idle > threshold) {
+            arena->regret /= 2;
+            keep = pad = max_size(threshold, touched - idle);
+        }
+        threshold = keep;
+        pad = max_size(pad, deserted ? threshold : threshold / 2); /* the next blocks find their pages there */
     }
     arena_trim_top(arena, threshold, pad);
-    if (arena->system_bytes < before) arena->trimmed = true;
+    if (arena->system_bytes == before) return;
+    arena->trimmed = touched;
+    arena->trimmed_at = os_clock();
 }
 
 /* --- backlogs -------------------------------------------------------------------------------------------------------------------------------- */

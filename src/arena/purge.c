@@ -5,6 +5,7 @@
  * SPDX-License-Identifier: MIT */
 #include "arena/arena.h"
 
+#include "conf/conf.h"
 #include "os/os.h"
 #include "os/prim.h"
 
@@ -15,6 +16,7 @@
 #define PURGE_SHORT 50000u /* ns */
 #define PURGE_LONG 200000u /* of calls, then whoever waits comes first for: */
 #define PURGE_PAUSE 100000u
+#define HOLE_LEAST KIB(64) /* that makes up for growth */
 
 struct pages {
     char *start, *end; /* whole pages behind the links of a free chunk and before its end; none if start >= end */
@@ -60,7 +62,7 @@ struct pass {
     const struct chunk *begun;
     uint64_t head;
     char *next;
-    bool any;        /* went back */
+    size_t gone;     /* bytes that went back */
     size_t part;     /* bytes in one call */
     uint64_t burden; /* ns in calls since others were let in */
 };
@@ -77,7 +79,7 @@ static bool purge_part(struct pass *pass, const struct chunk *chunk) {
     bool done = os_discard(from, bytes, SEEMALLOC_CALL_MADVISE_PURGE);
     uint64_t took = prim_clock() - before;
     if (bytes == pass->part) pass->part = took < PURGE_SHORT ? min_size(2 * bytes, PURGE_MOST) : PURGE_PART;
-    pass->any |= done;
+    if (done) pass->gone += bytes;
     pass->burden += took;
     if (!done) pass->size -= CHUNK_ALIGN; /* locked in memory, say: another pass will try again */
     if (!done || from + bytes == pages.end) return done;
@@ -98,14 +100,14 @@ static bool purge_next(struct arena *arena, struct pass *pass) {
             pass->size = SIZE_MAX;
             continue;
         }
-        size_t size = pass->size = chunk_size(head);
+        pass->size = chunk_size(head);
         if (chunk_head(chunk) & FLAG_PURGED) chunk = bin_second_of_size(&arena->bins, head);
         if (chunk == NULL || (chunk_head(chunk) & FLAG_PURGED)) {
             pass->size -= CHUNK_ALIGN;
             continue;
         }
         if (purge_part(pass, chunk)) {
-            chunk_set(chunk, size, (uint32_t)(chunk_head(chunk) & FLAG_MASK) | FLAG_PURGED, TAG_BINNED | arena->id);
+            bin_note_purged(&arena->bins, chunk);
             if (chunk != head) bin_move_to_end(&arena->bins, pass->index, head, chunk);
         }
         return true;
@@ -123,24 +125,44 @@ static void leave_to_others(struct arena *arena, struct pass *pass) {
     pass->burden = 0;
 }
 
-/* No more rounds than what is there at the start may need: others may go on adding. */
-static bool purge(struct arena *arena) {
-    if (!sort_those_with_pages(arena)) return false;
-    struct pass pass = {.index = BIN_LAST, .least = bin_index(os_page_size()), .size = SIZE_MAX, .part = PURGE_PART};
+/* Purges until `enough` bytes have gone; no more rounds than what is there at the start may need: others may go on adding. Bytes that went back. */
+static size_t purge(struct arena *arena, size_t least, size_t most_size, size_t enough) {
+    if (most_size < least || !sort_those_with_pages(arena)) return 0;
+    struct pass pass = {.index = bin_index(most_size), .least = bin_index(least), .size = most_size, .part = PURGE_PART};
     size_t most = SIZE_MAX;
     bool more = true;
-    for (size_t round = 0; more && round < most; round++) {
+    for (size_t round = 0; more && round < most && pass.gone < enough; round++) {
         if (!arena_enter(arena)) break;
         if (round == 0) most = arena->bins.count + arena->bins.bytes / PURGE_PART + BIN_COUNT;
         more = purge_next(arena, &pass);
         leave_to_others(arena, &pass);
     }
-    return pass.any;
+    return pass.gone;
+}
+
+/* The top first, for it is cut last. */
+static size_t make_up_from_top(struct arena *arena, size_t surplus) {
+    if (!arena_enter(arena)) return 0;
+    size_t touched = arena_touched_top(arena);
+    if (touched > HOLE_LEAST) arena_trim_top(arena, 0, max_size(conf_get(CONF_TOP_PAD), touched > surplus ? touched - surplus : 0));
+    touched -= arena_touched_top(arena);
+    lock_leave(&arena->lock);
+    return touched;
+}
+
+void arena_make_up(struct arena *arena) {
+    size_t surplus = load_relaxed(&arena->surplus), gone = 0;
+    if (surplus < HOLE_LEAST) return;
+    store_relaxed(&arena->surplus, 0);
+    gone = make_up_from_top(arena, surplus);
+    if (gone < surplus) gone += purge(arena, HOLE_LEAST, surplus - gone, surplus - gone);
+    if (gone == 0) gone = purge(arena, HOLE_LEAST, SIZE_MAX, surplus);
+    if (gone == 0) add_relaxed(&arena->needed, surplus); /* not to try in vain each time */
 }
 
 bool arena_trim(struct arena *arena, size_t pad, bool purge_holes) {
     if (!arena_merge_all(arena)) return false;
-    bool any = purge_holes && purge(arena);
+    bool any = purge_holes && purge(arena, os_page_size(), SIZE_MAX, SIZE_MAX) != 0;
     if (!arena_enter(arena)) return any;
     size_t before = arena->system_bytes;
     uint64_t events = load_relaxed(&os_counters.calls[SEEMALLOC_CALL_MADVISE_TRIM]);

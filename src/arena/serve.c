@@ -30,11 +30,6 @@ static struct arena *next_lender(const struct arena *borrower, uint32_t *looked)
     return NULL;
 }
 
-static void *map(size_t size, size_t align, bool *zeroed) {
-    *zeroed = true;
-    return mapped_alloc(size, align);
-}
-
 void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) {
     void *mem = NULL;
     if (UNLIKELY(size >= CHUNK_MAX || align >= CHUNK_MAX - size)) return NULL;
@@ -44,7 +39,7 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
         status = ask(arena, size, align, MEANS_MERGE | MEANS_MAP, &mem, zeroed);
     }
     if (status == ARENA_MAP) {
-        mem = map(size, align, zeroed);
+        mem = mapped_alloc(size, align, zeroed);
         if (mem != NULL) return mem;
         status = ARENA_FULL;
     }
@@ -56,14 +51,17 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
         forking |= lent == ARENA_REFUSED;
     }
     if (status == ARENA_FULL && forking && size >= LEND_MAP && conf_get(CONF_MMAP_MAX) != 0) {
-        mem = map(size, align, zeroed);
+        mem = mapped_alloc(size, align, zeroed);
         if (mem != NULL) return mem;
     }
     if (status == ARENA_FULL) status = ask(arena, size, align, MEANS_GROW, &mem, zeroed);
     if (status == ARENA_FULL && arena != &arena_main) status = ask(&arena_main, size, align, MEANS_MERGE | MEANS_GROW, &mem, zeroed);
-    if (status == ARENA_OK) return mem;
+    if (status == ARENA_OK) {
+        if (UNLIKELY(load_relaxed(&arena->surplus) != 0)) arena_make_up(arena);
+        return mem;
+    }
     /* Small mappings are wasteful, but better than none. */
-    return map(size, align, zeroed);
+    return mapped_alloc(size, align, zeroed);
 }
 
 void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem, unsigned *count) {

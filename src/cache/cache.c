@@ -5,6 +5,7 @@
 
 #include "conf/conf.h"
 #include "heap/mapped.h"
+#include "heap/retain.h"
 #include "os/os.h"
 #include "os/report.h"
 
@@ -22,9 +23,6 @@ static struct cache *all_caches; /* push only */
 static size_t live_caches;
 static uint32_t orphans; /* caches whose thread did not come along into this forked child */
 size_t cache_in_use_peak;
-static size_t system_peak;
-
-size_t cache_system_peak(void) { return load_relaxed(&system_peak); }
 
 /* --- start ------------------------------------------------------------------------------------------------------------------------------------ */
 
@@ -74,8 +72,7 @@ static unsigned count_first(unsigned size_class) {
 
 /* Idle caches of many threads must not outweigh what the process uses. */
 static void set_budget(struct cache *cache) {
-    size_t heaps = 0, live = cache->peers = load_relaxed(&live_caches);
-    for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) heaps += load_relaxed(&arena_of_id(id)->system_bytes);
+    size_t heaps = load_relaxed(&heap_bytes), live = cache->peers = load_relaxed(&live_caches);
     size_t share = max_size(CACHE_BYTES_ALL, heaps / CACHE_SHARE) / (live != 0 ? live : 1);
     size_t small = min_size(max_size(heaps / CACHE_ONE_SMALL_SHARE, CACHE_ONE_LEAST), CACHE_ONE_SMALL);
     size_t most = min_size(max_size(heaps / CACHE_ONE_SHARE, small), CACHE_ONE_MOST);
@@ -349,6 +346,7 @@ static void note_growth(void) {
     if (load_relaxed(&noted) == events) return;
     store_relaxed(&noted, events);
     cache_note_peak();
+    retain_shed();
 }
 
 static void missed(struct cache *cache, unsigned size_class) {
@@ -588,10 +586,9 @@ unsigned cache_live(void) { return (unsigned)load_relaxed(&live_caches); }
 
 /* An estimate from what everybody last published, with class sizes for cached blocks. */
 void cache_note_peak(void) {
-    size_t used = load_relaxed(&mapped_bytes), unused = 0;
+    size_t used = footprint_note(), unused = 0;
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) {
         const struct arena *arena = arena_of_id(id);
-        used += load_relaxed(&arena->system_bytes);
         unused += load_relaxed(&arena->bins.bytes) + load_relaxed(&arena->fast_bytes) + load_relaxed(&arena->parked_bytes) +
                   load_relaxed(&arena->inbox_bytes);
         const struct chunk *top = load_relaxed(&arena->top);
@@ -604,7 +601,6 @@ void cache_note_peak(void) {
             unused += class_size(size_class) * (size_t)(top - bottom_of(cache, size_class, top));
         }
     }
-    atomic_max(&system_peak, used);
     if (unused < used) atomic_max(&cache_in_use_peak, used - unused);
 }
 

@@ -121,7 +121,6 @@ void cache_walk(void (*visit)(void *arg, void *mem), void *arg);
 unsigned cache_live(void);
 void cache_note_peak(void);
 extern size_t cache_in_use_peak;
-size_t cache_system_peak(void); /* highest sum of all heaps and mapped blocks, noted likewise */
 
 void cache_fork_prepare(uint64_t deadline);
 void cache_fork_parent(void);

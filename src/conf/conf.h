@@ -7,7 +7,7 @@
 
 /* id, name, glibc environment name or NULL, mallopt parameter or CONF_NO_MALLOPT, minimum, maximum, default, unit, sentence */
 #define CONF_NO_MALLOPT 0x7fffffff
-#define CONF_MMAP_THRESHOLD_MOST MIB(32) /* how far the threshold slides by itself */
+#define CONF_MMAP_THRESHOLD_MOST (MIB(32) + KIB(64)) /* how far the threshold slides by itself: a request of 32 MiB, in whole pages */
 #define CONF_ROWS(ROW)                                                                                                                     \
     ROW(ARENA_MAX, "arena_max", "MALLOC_ARENA_MAX", -8, 0, 1024, 0, "arenas", "Most arenas; 0 = twice the usable CPUs, at most 64.")       \
     ROW(ARENA_TEST, "arena_test", "MALLOC_ARENA_TEST", -7, 1, 1024, 8, "arenas", "Accepted for glibc's sake; arena_max decides.")          \
@@ -19,6 +19,8 @@
     ROW(TRIM_THRESHOLD, "trim_threshold", "MALLOC_TRIM_THRESHOLD_", -1, 0, SIZE_MAX, KIB(128), "bytes",                                    \
         "Touched free memory at the top beyond this goes back to the system; -1 = never.")                                                 \
     ROW(MMAP_MAX, "mmap_max", "MALLOC_MMAP_MAX_", -4, 0, INT32_MAX, 65536, "blocks", "Most blocks in mappings of their own.")              \
+    ROW(RETAIN_MAX, "retain_max", NULL, CONF_NO_MALLOPT, 0, SIZE_MAX, MIB(256), "bytes",                                                   \
+        "Most of freed blocks above 32 MiB that is kept mapped for the next ones; 0 = nothing.")                                           \
     ROW(PERTURB, "perturb", "MALLOC_PERTURB_", -6, 0, INT32_MAX, 0, "byte",                                                                \
         "Not 0: fill freed blocks with this byte and new ones with "                                                                       \
         "its complement.")                                                                                                                 \

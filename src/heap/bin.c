@@ -266,18 +266,27 @@ static void insert_sorted(struct bins *bins, struct chunk *chunk) {
     bins->bitmap[index / 64] |= 1ull << index % 64;
 }
 
-static void account(struct bins *bins, size_t bytes, size_t count) {
+static ALWAYS_INLINE void account(struct bins *bins, const struct chunk *chunk, bool more) {
+    uint64_t head = chunk_head(chunk);
+    size_t bytes = more ? head_size(head) : -head_size(head);
     store_relaxed(&bins->bytes, bins->bytes + bytes);
-    bins->count += count;
+    if (head & FLAG_PURGED) bins->purged += bytes;
+    bins->count += more ? 1 : (size_t)-1;
+}
+
+void bin_note_purged(struct bins *bins, struct chunk *chunk) {
+    uint64_t head = chunk_head(chunk);
+    chunk_set(chunk, head_size(head), (uint32_t)(head & FLAG_MASK) | FLAG_PURGED, bins->binned);
+    bins->purged += head_size(head);
 }
 
 void bin_insert_sorted(struct bins *bins, struct chunk *chunk) {
-    account(bins, chunk_size(chunk), 1);
+    account(bins, chunk, true);
     insert_sorted(bins, chunk);
 }
 
 void bin_insert_unsorted(struct bins *bins, struct chunk *chunk) {
-    account(bins, chunk_size(chunk), 1);
+    account(bins, chunk, true);
     if (chunk_size(chunk) >= SMALL_LIMIT) chunk->fd_nextsize = chunk->bk_nextsize = NULL;
     ring_link(bins, chunk, bin_chunk(bins, BIN_UNSORTED), "free(): corrupted unsorted chunks");
 }
@@ -306,7 +315,7 @@ void bin_remove(struct bins *bins, struct chunk *chunk, const char *line) {
               "free chunk at %p has size %zu, but the chunk after it says %zu; something wrote past the end of a block", (void *)chunk,
               size, bins_range(bins, next) ? (size_t)next->prev_size : (size_t)0);
     }
-    account(bins, -size, (size_t)-1);
+    account(bins, chunk, false);
     /* Sorted or not? A large chunk in the unsorted bin has no nextsize links. For the others removal is the same, and one that leaves its bin
      * empty had the bin's own chunk on both sides. */
     unsigned index = bin_index(size);

@@ -36,7 +36,7 @@ struct bins {
     const void *low, *high; /* all chunks of the arena lie between; bins_set_range */
     size_t units;           /* (high - low) / CHUNK_ALIGN */
     uint64_t bitmap[BIN_COUNT / 64];
-    size_t bytes;
+    size_t bytes, purged; /* of all chunks, and of those with FLAG_PURGED */
     size_t count;
     struct bin_link bin[BIN_COUNT]; /* bin[0] is not used */
     struct chunk *root[BIN_COUNT - BIN_FIRST_LARGE];
@@ -89,6 +89,9 @@ void bin_sort_last(struct bins *bins);
 
 /* Out of whatever bin it is in. Aborts if list, size or foot don't agree; with `line` if it is the list. */
 void bin_remove(struct bins *bins, struct chunk *chunk, const char *line);
+
+/* The whole pages of a binned chunk went back. */
+void bin_note_purged(struct bins *bins, struct chunk *chunk);
 
 /* Of large bins. The first chunk of the largest size up to `size`, or NULL; the second of the size that `head` is the first of, where those are that
  * came last, or NULL; and such a one that isn't the first goes behind all others of its size. */

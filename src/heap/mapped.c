@@ -3,6 +3,7 @@
 #include "heap/mapped.h"
 
 #include "conf/conf.h"
+#include "heap/retain.h"
 #include "os/os.h"
 #include "os/report.h"
 
@@ -89,14 +90,20 @@ static void *record_publish(struct mapped_record *record, uintptr_t start, size_
     return chunk_mem(chunk);
 }
 
-void *mapped_alloc(size_t size, size_t align) {
+void *mapped_alloc(size_t size, size_t align, bool *zeroed) {
     size_t page = os_page_size(), length;
     if (add_relaxed(&mapped_count, 1) >= conf_get(CONF_MMAP_MAX)) goto refused;
     size_t slack = align > CHUNK_ALIGN ? align : 0;
     if (__builtin_add_overflow(size, slack + CHUNK_OVERHEAD + page - 1, &length) || length > PTRDIFF_MAX) goto refused;
     length = align_down(length, page);
-    char *start = os_map(NULL, length, true, SEEMALLOC_CALL_MMAP_BLOCK);
-    if (start == NULL) goto refused;
+    char *start = slack == 0 ? retain_take(&length) : NULL;
+    *zeroed = start == NULL;
+    if (start == NULL) {
+        start = os_map(NULL, length, true, SEEMALLOC_CALL_MMAP_BLOCK);
+        if (start == NULL && retain_release()) start = os_map(NULL, length, true, SEEMALLOC_CALL_MMAP_BLOCK);
+        if (start == NULL) goto refused;
+        retain_note_new(length);
+    }
     size_t lead = align_up((size_t)start + CHUNK_HEADER, max_size(align, CHUNK_ALIGN)) - (size_t)start - CHUNK_HEADER;
     if (slack != 0) { /* whole pages that alignment made superfluous, before and behind */
         size_t before = align_down(lead, page);
@@ -111,12 +118,13 @@ void *mapped_alloc(size_t size, size_t align) {
     }
     struct mapped_record *record = record_claim((uintptr_t)start + lead);
     if (record == NULL) {
-        os_unmap(start, length, SEEMALLOC_CALL_MUNMAP_BLOCK);
+        mapping_drop(start, length);
         goto refused;
     }
     if (conf_get(CONF_HUGETLB) != 0) prim_advise_huge(start, length);
     atomic_max(&mapped_bytes_peak, add_relaxed(&mapped_bytes, length) + length);
     atomic_max(&mapped_count_peak, load_relaxed(&mapped_count));
+    footprint_note();
     return record_publish(record, (uintptr_t)start, lead, length);
 refused:
     sub_relaxed(&mapped_count, 1);
@@ -139,14 +147,12 @@ static struct mapped_record *record_take(void *mem, const char *line) {
 void mapped_free(void *mem, const char *line) {
     struct mapped_record *record = record_take(mem, line);
     size_t lead = load_relaxed(&record->lead), length = load_relaxed(&record->length);
-    void *start = (char *)chunk_of(mem) - lead;
+    char *start = (char *)chunk_of(mem) - lead;
     chunk_wipe(chunk_of(mem));
     record_drop(record);
     sub_relaxed(&mapped_bytes, length);
     sub_relaxed(&mapped_count, 1);
-    if (!os_unmap(start, length, SEEMALLOC_CALL_MUNMAP_BLOCK)) {
-        os_discard(start, length, SEEMALLOC_CALL_MADVISE_TRIM); /* at the limit of mappings, say: the memory goes, the addresses stay */
-    }
+    retain_free(start, length);
 }
 
 void *mapped_realloc(void *mem, size_t size) {
@@ -160,6 +166,7 @@ void *mapped_realloc(void *mem, size_t size) {
     struct mapped_record *reserve = overflow_claim();
     if (reserve == NULL) goto refused;
     char *moved = os_remap(start, length, wanted);
+    if (moved == NULL && retain_release()) moved = os_remap(start, length, wanted);
     if (moved == NULL) {
         record_drop(reserve);
         goto refused;

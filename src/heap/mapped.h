@@ -18,11 +18,11 @@ struct mapped_record {
 
 extern size_t mapped_count, mapped_bytes, mapped_count_peak, mapped_bytes_peak; /* relaxed atomics */
 
-/* A new block whose chunk has `size` bytes at least, mem aligned to `align` (a power of two, 16 at least). Fresh memory is zero. NULL if there
+/* A new block whose chunk has `size` bytes at least, mem aligned to `align` (a power of two, 16 at least). *zeroed: it is all zero. NULL if there
  * is no memory or there are too many. */
-void *mapped_alloc(size_t size, size_t align);
+void *mapped_alloc(size_t size, size_t align, bool *zeroed);
 
-/* Unmaps. `mem` must be a pointer that free got; a chunk that is not recorded aborts with `line`. The sliding threshold is the caller's. */
+/* Unmaps, or retains the mapping (retain.h). `mem` must be a pointer that free got; a chunk that is not recorded aborts with `line`. The sliding threshold is the caller's. */
 void mapped_free(void *mem, const char *line);
 
 /* Resizes, moving it if it must; the block keeps its first min(old, new) bytes. NULL, the old block untouched, if refused. */

@@ -7,6 +7,7 @@
 #include "cache/cache.h"
 #include "conf/conf.h"
 #include "heap/mapped.h"
+#include "heap/retain.h"
 #include "inspect/walk.h"
 #include "os/os.h"
 
@@ -50,7 +51,8 @@ EXPORT int seemalloc_get_stats(struct seemalloc_stats *stats) {
     stats->heap_bytes = sum.system_bytes;
     stats->mapped_bytes = stats->bytes[SEEMALLOC_MAPPED] = load_relaxed(&mapped_bytes);
     stats->mapped_count = stats->count[SEEMALLOC_MAPPED] = load_relaxed(&mapped_count);
-    stats->heap_peak = cache_system_peak();
+    stats->retained_bytes = load_relaxed(&retained_bytes);
+    stats->heap_peak = load_relaxed(&footprint_peak);
     stats->metadata_bytes = load_relaxed(&os_counters.metadata_bytes);
     stats->in_use_peak = load_relaxed(&cache_in_use_peak);
     stats->arenas = arena_total();
@@ -172,6 +174,7 @@ void stats_print_exit(int fd) {
     text_add(&text, "heap now             %12zu bytes in %u arena%s\n", stats.heap_bytes, stats.arenas, stats.arenas == 1 ? "" : "s");
     text_add(&text, "mapped now           %12zu bytes in %zu block%s\n", stats.mapped_bytes, stats.mapped_count,
              stats.mapped_count == 1 ? "" : "s");
+    if (stats.retained_bytes != 0) text_add(&text, "retained             %12zu bytes\n", stats.retained_bytes);
     text_add(&text, "own books            %12zu bytes reserved\n", stats.metadata_bytes);
     for (unsigned state = 0; state < SEEMALLOC_STATE_COUNT; state++) {
         if (stats.count[state] == 0 || state == SEEMALLOC_MAPPED) continue;

@@ -5,6 +5,7 @@
 #include "cache/cache.h"
 #include "conf/conf.h"
 #include "fake.h"
+#include "heap/retain.h"
 #include "os/os.h"
 
 #include <malloc.h>
@@ -324,8 +325,166 @@ static void merged_into_top(void) {
     CHECK_HEAP();
 }
 
-UNIT_MAIN({"purged_once", purged_once}, {"merged_into_top", merged_into_top}, {"critical_sections", critical_sections},
-          {"reopened_top_is_dirty", reopened_top_is_dirty}, {"fresh_blocks_in_a_row", fresh_blocks_in_a_row},
-          {"batches_kept_and_merged", batches_kept_and_merged}, {"merged_before_growth", merged_before_growth},
-          {"waves_are_kept", waves_are_kept}, {"mapped_while_forking", mapped_while_forking},
-          {"shared_arenas_follow_the_cpu", shared_arenas_follow_the_cpu}, {"magazines_move", magazines_move})
+static uint64_t maps(void) { return load_relaxed(&os_counters.calls[SEEMALLOC_CALL_MMAP_BLOCK]); }
+static uint64_t unmaps(void) { return load_relaxed(&os_counters.calls[SEEMALLOC_CALL_MUNMAP_BLOCK]); }
+static uint64_t remaps(void) { return load_relaxed(&os_counters.calls[SEEMALLOC_CALL_MREMAP_BLOCK]); }
+
+static void *fresh(size_t size) {
+    bool zeroed;
+    return arena_serve(&arena_main, size, CHUNK_ALIGN, &zeroed);
+}
+
+/* A block above 32 MiB that is freed is unmapped, until one more has shown that it was wanted again. Then it waits for the next: of the same size,
+ * a smaller or a larger one; and for a second at most. */
+static void large_mappings_wait(void) {
+    cache_init();
+    size_t size = MIB(40), page = os_page_size();
+    for (int i = 0; i < 2; i++) seemalloc_free(fresh(size));
+    CHECK_EQ(maps(), 2);
+    CHECK_EQ(unmaps(), 1); /* the second is regretted */
+    CHECK_EQ(retained_bytes, align_up(size + CHUNK_HEADER, page));
+    char *mem = seemalloc_malloc(size);
+    CHECK_EQ(retained_bytes, 0);
+    memset(mem, 1, KIB(8));
+    seemalloc_free(mem);
+    mem = seemalloc_calloc(1, size); /* not zero by itself any more */
+    for (size_t i = 0; i < KIB(8); i++) CHECK_EQ(mem[i], 0);
+    seemalloc_free(mem);
+    CHECK_EQ(maps(), 2);
+    void *part = fresh(MIB(33)); /* the rest goes on waiting */
+    CHECK(retained_bytes >= MIB(7) - 2 * page && retained_bytes <= MIB(7));
+    CHECK_EQ(maps(), 2);
+    seemalloc_free(part);
+    CHECK_EQ(unmaps(), 1);
+    void *more = fresh(MIB(48)); /* the larger one of the two grows, the other is now too much beside it */
+    CHECK_EQ(maps(), 2);
+    CHECK_EQ(remaps(), 1);
+    CHECK_EQ(retained_bytes, MIB(7));
+    retain_shed();
+    CHECK_EQ(retained_bytes, 0);
+    seemalloc_free(more);
+    CHECK(retained_bytes >= MIB(40));
+    retain_shed();
+    CHECK(retained_bytes >= MIB(40));
+    fake_set_clock(os_clock() + RETAIN_TIME + 1, 1000);
+    retain_shed();
+    CHECK_EQ(retained_bytes, 0);
+    CHECK_HEAP();
+    for (int i = 0; i < 4; i++) seemalloc_free(fresh(size));
+    CHECK(retained_bytes != 0);
+    CHECK_EQ(seemalloc_malloc_trim(0), 1);
+    CHECK_EQ(retained_bytes, 0);
+    CHECK_HEAP();
+}
+
+/* Whatever the system refuses meanwhile, nothing is lost; and what waits is given up when memory is short. */
+static void large_mappings_refused(void) {
+    cache_init();
+    for (int i = 0; i < 3; i++) seemalloc_free(fresh(MIB(40)));
+    CHECK(retained_bytes != 0);
+    fake_plan_set(FAKE_REMAP, (struct fake_plan){.next = 1});
+    void *mem = fresh(MIB(60)); /* does not grow: a new mapping */
+    CHECK(mem != NULL);
+    CHECK(retained_bytes != 0);
+    seemalloc_free(mem);
+    seemalloc_malloc_trim(0);
+    fake_calm();
+    for (int i = 0; i < 3; i++) seemalloc_free(fresh(MIB(40)));
+    size_t before = fake_count().mapped;
+    CHECK(retained_bytes != 0);
+    fake_set_space_limit(before + MIB(35));
+    mem = fresh(MIB(70));
+    CHECK(mem != NULL);
+    CHECK_EQ(retained_bytes, 0);
+    seemalloc_free(mem);
+    fake_plan_set(FAKE_UNMAP, (struct fake_plan){.every = 1});
+    seemalloc_free(fresh(MIB(40)));
+    seemalloc_malloc_trim(0);
+    fake_calm();
+    CHECK_HEAP();
+}
+
+static void large_mappings_by_setting(void) {
+    cache_init();
+    store_relaxed(&conf_values[CONF_RETAIN_MAX], 0);
+    for (int i = 0; i < 5; i++) seemalloc_free(fresh(MIB(40)));
+    CHECK_EQ(unmaps(), 5);
+    store_relaxed(&conf_values[CONF_RETAIN_MAX], MIB(256));
+    store_relaxed(&conf_sources[CONF_MMAP_THRESHOLD], CONF_MALLOPT);
+    for (int i = 0; i < 5; i++) seemalloc_free(fresh(MIB(40)));
+    CHECK_EQ(unmaps(), 10);
+    CHECK_EQ(maps(), 10);
+}
+
+/* Large blocks of all sizes come and go. What is resident stays near what was once handed out; otherwise the holes' pages would come on top. */
+static void holes_make_up(void) {
+    cache_init();
+    conf_slide(CONF_MMAP_THRESHOLD_MOST);
+    enum { SLOTS = 64 };
+    static struct {
+        void *mem;
+        size_t size;
+    } block[SLOTS];
+    uint64_t state = 7;
+    size_t live = 0, most = 0, worst = 0;
+    for (int i = 0; i < 4000; i++) {
+        unsigned slot = (unsigned)(unit_random(&state) % SLOTS);
+        seemalloc_free(block[slot].mem);
+        live -= block[slot].size;
+        block[slot].size = (size_t)KIB(64) << unit_random(&state) % 9;
+        block[slot].size += unit_random(&state) % block[slot].size;
+        block[slot].mem = seemalloc_malloc(block[slot].size);
+        live += block[slot].size;
+        most = max_size(most, live);
+        size_t top = (size_t)(arena_main.top_end - (char *)arena_main.top);
+        size_t resident = arena_main.system_bytes - arena_main.bins.purged - (top - arena_touched_top(&arena_main));
+        worst = max_size(worst, resident);
+        CHECK(resident <= most + most / 6 + MIB(4));
+    }
+    CHECK(purges() != 0);
+    CHECK(arena_main.system_peak > worst + worst / 20); /* else it shows nothing */
+    CHECK_HEAP();
+    size_t purged = 0;
+    for (unsigned index = BIN_FIRST_LARGE; index <= BIN_LAST; index++) {
+        struct chunk *bin = bin_chunk(&arena_main.bins, index);
+        for (struct chunk *chunk = bin->fd; chunk != bin; chunk = chunk->fd)
+            purged += chunk_head(chunk) & FLAG_PURGED ? chunk_size(chunk) : 0;
+    }
+    struct chunk *unsorted = bin_chunk(&arena_main.bins, BIN_UNSORTED);
+    for (struct chunk *chunk = unsorted->fd; chunk != unsorted; chunk = chunk->fd)
+        purged += chunk_head(chunk) & FLAG_PURGED ? chunk_size(chunk) : 0;
+    CHECK_EQ(arena_main.bins.purged, purged);
+}
+
+/* The top that was trimmed and soon wanted again is kept, as long as it is wanted. */
+static void trimmed_top_is_regretted(void) {
+    cache_init();
+    conf_slide(MIB(4));
+    enum { BLOCKS = 12 };
+    void *block[BLOCKS], *work = NULL;
+    uint64_t trims = 0;
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < BLOCKS; i++) memset(block[i] = seemalloc_malloc(MIB(3)), 1, 1);
+        for (int i = BLOCKS; i-- > 0;) seemalloc_free(block[i]);
+        if (round == 4) trims = load_relaxed(&os_counters.calls[SEEMALLOC_CALL_BRK_TRIM]);
+    }
+    CHECK(trims != 0);
+    CHECK_EQ(load_relaxed(&os_counters.calls[SEEMALLOC_CALL_BRK_TRIM]), trims);
+    CHECK(arena_touched_top(&arena_main) > MIB(30));
+    for (int i = 0; i < 10; i++) { /* time goes by */
+        fake_set_clock(os_clock() + MIB(1) * 1000, 1000);
+        work = seemalloc_malloc(MIB(1));
+        seemalloc_free(work);
+    }
+    CHECK(arena_touched_top(&arena_main) <= MIB(8) + os_page_size());
+    CHECK_HEAP();
+}
+
+UNIT_MAIN({"purged_once", purged_once}, {"large_mappings_wait", large_mappings_wait}, {"large_mappings_refused", large_mappings_refused},
+          {"large_mappings_by_setting", large_mappings_by_setting}, {"holes_make_up", holes_make_up},
+          {"trimmed_top_is_regretted", trimmed_top_is_regretted}, {"merged_into_top", merged_into_top},
+          {"critical_sections", critical_sections}, {"reopened_top_is_dirty", reopened_top_is_dirty},
+          {"fresh_blocks_in_a_row", fresh_blocks_in_a_row}, {"batches_kept_and_merged", batches_kept_and_merged},
+          {"merged_before_growth", merged_before_growth}, {"waves_are_kept", waves_are_kept},
+          {"mapped_while_forking", mapped_while_forking}, {"shared_arenas_follow_the_cpu", shared_arenas_follow_the_cpu},
+          {"magazines_move", magazines_move})

@@ -1,0 +1,157 @@
+/* retain.c: see retain.h. SPDX-License-Identifier: MIT */
+#include "heap/retain.h"
+
+#include "conf/conf.h"
+#include "heap/mapped.h"
+#include "os/os.h"
+
+#define SLOTS 16
+#define CLAIMED 1u
+#define LEAST KIB(64)   /* of a mapping: less is not worth a slot */
+#define EXCESS_SHARE 32 /* of a block: as much more than it asked for it may have, before the rest is kept for itself */
+
+static struct retained {
+    uintptr_t start; /* 0 empty, CLAIMED, else the mapping's address; atomic */
+    size_t length;   /* both valid if `start` is an address; whoever has claimed the slot may change them */
+    uint64_t since;
+} retained[SLOTS];
+
+size_t retained_bytes, heap_bytes, footprint_peak;
+
+/* Estimates; a race between two threads makes them a little wrong. */
+static size_t regret;      /* bytes that were unmapped although they were soon wanted again */
+static size_t lost;        /* unmapped since `lost_since`, or soon after each other, and not wanted again so far */
+static uint64_t lost_last; /* when something was unmapped last */
+
+void mapping_drop(char *start, size_t length) {
+    if (!os_unmap(start, length, SEEMALLOC_CALL_MUNMAP_BLOCK)) {
+        os_discard(start, length, SEEMALLOC_CALL_MADVISE_TRIM); /* at the limit of mappings, say: the memory goes, the addresses stay */
+    }
+}
+
+size_t footprint_note(void) {
+    size_t used = load_relaxed(&heap_bytes) + load_relaxed(&mapped_bytes);
+    atomic_max(&footprint_peak, used);
+    return used;
+}
+
+/* How much may be retained now. */
+static size_t room(void) {
+    size_t used = footprint_note(), beside = load_relaxed(&footprint_peak) - used;
+    return min_size(min_size(beside, load_relaxed(&regret)), conf_get(CONF_RETAIN_MAX));
+}
+
+static bool claim(struct retained *slot, uintptr_t start) { return cas_acq_rel(&slot->start, &start, CLAIMED); }
+
+static void publish(struct retained *slot, char *start, size_t length) {
+    add_relaxed(&retained_bytes, length);
+    store_relaxed(&slot->length, length);
+    store_release(&slot->start, (uintptr_t)start);
+}
+
+static bool put_away(char *start, size_t length, uint64_t now) {
+    for (unsigned i = 0; i < SLOTS; i++) {
+        if (load_relaxed(&retained[i].start) != 0 || !claim(&retained[i], 0)) continue;
+        retained[i].since = now;
+        publish(&retained[i], start, length);
+        return true;
+    }
+    return false;
+}
+
+static void note_lost(size_t length, uint64_t now) {
+    if (now - load_relaxed(&lost_last) > RETAIN_TIME) store_relaxed(&lost, 0);
+    add_relaxed(&lost, length);
+    store_relaxed(&lost_last, now);
+}
+
+void retain_free(char *start, size_t length) {
+    if (length <= CONF_MMAP_THRESHOLD_MOST || !conf_slides()) {
+        mapping_drop(start, length);
+        return;
+    }
+    uint64_t now = os_clock();
+    size_t most = room(), have = load_relaxed(&retained_bytes);
+    size_t part = most > have ? min_size(align_down(most - have, os_page_size()), length) : 0;
+    if (part < LEAST || !put_away(start, part, now)) part = 0;
+    if (part == length) return;
+    note_lost(length - part, now);
+    mapping_drop(start + part, length - part);
+}
+
+void retain_note_new(size_t length) {
+    if (length <= CONF_MMAP_THRESHOLD_MOST) return;
+    size_t before = load_relaxed(&lost), wasted = min_size(before, length);
+    if (wasted == 0) return;
+    store_relaxed(&lost, before - wasted);
+    if (os_clock() - load_relaxed(&lost_last) > RETAIN_TIME) return;
+    store_relaxed(&regret, min_size(load_relaxed(&regret) + wasted, conf_get(CONF_RETAIN_MAX)));
+}
+
+/* The smallest that suffices, else the largest; claimed. */
+static struct retained *best(size_t length, uintptr_t *start) {
+    struct retained *found = NULL;
+    size_t found_length = 0;
+    for (unsigned i = 0; i < SLOTS; i++) {
+        uintptr_t at = load_acquire(&retained[i].start);
+        size_t here = load_relaxed(&retained[i].length);
+        if (at <= CLAIMED) continue;
+        bool better = here >= length ? found_length < length || here < found_length : here > found_length;
+        if (!better) continue;
+        found = &retained[i];
+        found_length = here;
+        *start = at;
+    }
+    return found != NULL && claim(found, *start) ? found : NULL;
+}
+
+char *retain_take(size_t *length) {
+    uintptr_t at;
+    if (*length <= CONF_MMAP_THRESHOLD_MOST) return NULL;
+    struct retained *slot = load_relaxed(&retained_bytes) != 0 ? best(*length, &at) : NULL;
+    if (slot == NULL) return NULL;
+    char *start = (char *)at;
+    size_t here = slot->length, wanted = *length;
+    sub_relaxed(&retained_bytes, here);
+    if (here > wanted + wanted / EXCESS_SHARE) {
+        publish(slot, start + wanted, here - wanted);
+        return start;
+    }
+    char *moved = here < wanted ? os_remap(start, here, wanted) : start;
+    if (moved == NULL) {
+        publish(slot, start, here);
+        return NULL;
+    }
+    store_release(&slot->start, 0);
+    if (here < wanted) {
+        retain_note_new(wanted - here);
+    } else {
+        *length = here;
+    }
+    return moved;
+}
+
+/* Unmaps what has lain since before `since`, and of the rest as much as is more than `most`. */
+static bool give_back(uint64_t since, size_t most) {
+    bool any = false;
+    for (unsigned i = 0; i < SLOTS; i++) {
+        uintptr_t start = load_acquire(&retained[i].start);
+        if (start <= CLAIMED) continue;
+        bool old = load_relaxed(&retained[i].since) < since;
+        if ((!old && load_relaxed(&retained_bytes) <= most) || !claim(&retained[i], start)) continue;
+        size_t length = retained[i].length;
+        sub_relaxed(&retained_bytes, length);
+        if (old) store_relaxed(&regret, load_relaxed(&regret) / 2); /* it was not needed after all */
+        store_release(&retained[i].start, 0);
+        mapping_drop((char *)start, length);
+        any = true;
+    }
+    return any;
+}
+
+void retain_shed(void) {
+    if (load_relaxed(&retained_bytes) == 0) return;
+    give_back(os_clock() - RETAIN_TIME, room());
+}
+
+bool retain_release(void) { return give_back(0, 0); }
