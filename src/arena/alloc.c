@@ -90,19 +90,8 @@ static void *from_unsorted(struct arena *arena, size_t size) {
 
 /* Steps 5 and 6: the smallest chunk that holds `size`, taken out whole. */
 static struct chunk *best_fit(struct arena *arena, size_t size) {
-    unsigned index = bin_index(size);
-    if (index >= BIN_FIRST_LARGE) {
-        struct chunk *chunk = bin_best_fit(&arena->bins, index, size);
-        if (chunk != NULL) return arena_take_out(arena, chunk, ARENA_LIST_LINE);
-        index++;
-    }
-    index = index < BIN_COUNT ? bin_next_used(&arena->bins, index) : 0;
-    if (index == 0) return NULL;
-    struct chunk *chunk = bin_chunk(&arena->bins, index)->bk; /* the smallest */
-    if (UNLIKELY(!bins_owns(&arena->bins, chunk) || chunk_size(chunk) < size)) {
-        fatal("malloc(): corrupted bin", "bin %u leads to %p, which is not a free chunk of at least %zu bytes", index, (void *)chunk, size);
-    }
-    return arena_take_out(arena, chunk, ARENA_LIST_LINE);
+    struct chunk *chunk = bin_best_fit(&arena->bins, size);
+    return chunk != NULL ? arena_take_out(arena, chunk, ARENA_LIST_LINE) : NULL;
 }
 
 static void *from_larger(struct arena *arena, size_t size) {

@@ -376,6 +376,7 @@ static void trim_by_threshold(struct arena *arena) {
         threshold = keep;
         pad = max_size(pad, deserted ? threshold : threshold / 2); /* the next blocks find their pages there */
     }
+    if (touched <= threshold) return;
     arena_trim_top(arena, threshold, pad);
     if (arena->system_bytes == before) return;
     arena->trimmed = touched;

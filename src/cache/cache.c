@@ -11,8 +11,9 @@
 
 #define CLASS_BYTES KIB(256) /* of a magazine of medium blocks */
 #define CLASS_COUNT_MIN 4
-#define FIRST_BYTES KIB(4) /* classes up to this size are opened by their first miss */
-#define SHARE_SMALL 1      /* blocks held for each that may lie idle */
+#define FIRST_BYTES KIB(4) /* classes up to this size are opened by their first miss; the next one is */
+#define CLASS_FIRST_CLOSED (CLASS_EXACT + 33)
+#define SHARE_SMALL 1 /* blocks held for each that may lie idle */
 #define SHARE_MEDIUM 16
 
 struct cache cache_none, cache_dead;
@@ -66,6 +67,8 @@ static unsigned count_max(unsigned size_class) {
 
 static unsigned count_first(unsigned size_class) {
     size_t size = class_size(size_class);
+    _Static_assert(((16 + (CLASS_FIRST_CLOSED - CLASS_EXACT) % 16) << (6 + (CLASS_FIRST_CLOSED - CLASS_EXACT) / 16)) > FIRST_BYTES,
+                   "the class");
     if (size > FIRST_BYTES) return 0; /* only where the program holds several */
     return (unsigned)min_size(min_size(max_size(KIB(1) >> bits_of(size), 1), 4), conf_get(CONF_TCACHE_COUNT));
 }
@@ -282,6 +285,20 @@ static void set_limit(struct cache *cache, unsigned size_class, unsigned count) 
     }
 }
 
+/* Whether the class has no magazine and would not get one now: medium sizes of which the program holds few. (A shared arena is looked at each time.) */
+static ALWAYS_INLINE bool stays_closed(const struct cache *cache, unsigned size_class) {
+    return cache->magazine[size_class].limit == cache->magazine[size_class].bottom && size_class >= CLASS_FIRST_CLOSED &&
+           (uint64_t)(cache->net[size_class] + SHARE_MEDIUM - 1) < 2 * SHARE_MEDIUM - 1 && !below_ceiling(cache, 0) &&
+           load_relaxed(&cache->arena->threads) == 1;
+}
+
+/* Whether a block of the class goes straight to its arena. That is a miss as well, and every so often one must look at the whole. */
+static ALWAYS_INLINE bool passes_by(struct cache *cache, unsigned size_class) {
+    if (!stays_closed(cache, size_class) || (cache->misses + 1) % CACHE_LOOK == 0) return false;
+    cache->misses++;
+    return true;
+}
+
 /* After a miss: opens a magazine, or doubles it while all limits allow. It may grow to what the thread took less what it gave, in blocks (a
  * thread that only frees counts likewise), by a share; without one while idle blocks cost nothing. */
 static void widen(struct cache *cache, unsigned size_class) {
@@ -289,12 +306,13 @@ static void widen(struct cache *cache, unsigned size_class) {
     unsigned share = (unsigned)min_size(held / (size_class <= CLASS_EXACT ? SHARE_SMALL : SHARE_MEDIUM), WIDE_MAX);
     unsigned now = limit_of(cache, size_class);
     bool below = below_ceiling(cache, 0);
-    if (now >= share && !below && (now != 0 || class_size(size_class) > FIRST_BYTES)) return;
+    if (now >= share && !below && (now != 0 || size_class >= CLASS_FIRST_CLOSED)) return;
+    size_t room = below ? cache->budget + cache->swing : cache->budget;
+    bool modest = now == 0 && size_class <= CLASS_EXACT;
+    if (!modest && cache->reserved + class_size(size_class) > room) return;
     unsigned first = count_first(size_class), most = count_max(size_class);
     if (!below) most = min_unsigned(max_unsigned(share, first), most);
     unsigned wanted = min_unsigned(now == 0 ? max_unsigned(first, 1) : 2 * now, most);
-    size_t room = below ? cache->budget + cache->swing : cache->budget;
-    bool modest = now == 0 && size_class <= CLASS_EXACT;
     if (wanted <= now || (!modest && cache->reserved + class_size(size_class) * (wanted - now) > room)) return;
     set_limit(cache, size_class, wanted);
 }
@@ -368,9 +386,8 @@ static void *perturbed(void *mem) {
     return mem;
 }
 
-static bool class_serves(const struct cache *cache, size_t size) {
-    return cache != NULL && size <= CLASS_SIZE_MAX && class_above(size) < cache->classes &&
-           class_size(class_above(size)) < conf_get(CONF_MMAP_THRESHOLD);
+static bool class_serves(const struct cache *cache, unsigned size_class) {
+    return size_class < cache->classes && !stays_closed(cache, size_class) && class_size(size_class) < conf_get(CONF_MMAP_THRESHOLD);
 }
 
 static void *refill(struct cache *cache, unsigned size_class) {
@@ -404,8 +421,9 @@ static void *refill(struct cache *cache, unsigned size_class) {
 void *cache_alloc(size_t size) {
     struct cache *cache = cache_mine();
     if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
-    if (class_serves(cache, size) && slow_enter(cache)) {
-        void *mem = refill(cache, class_above(size));
+    unsigned size_class = size <= CLASS_SIZE_MAX ? class_above(size) : CLASS_COUNT;
+    if (cache != NULL && class_serves(cache, size_class) && slow_enter(cache)) {
+        void *mem = refill(cache, size_class);
         slow_leave(cache);
         if (mem != NULL) return mem;
     }
@@ -505,7 +523,7 @@ void cache_free(void *mem) {
     if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) memset(mem, (int)conf_get(CONF_PERTURB), head_usable(head));
     if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
     unsigned size_class = size <= CLASS_SIZE_MAX ? class_below(size) : CLASS_COUNT;
-    if (cache != NULL && size_class < cache->classes && slow_enter(cache)) {
+    if (cache != NULL && size_class < cache->classes && !passes_by(cache, size_class) && slow_enter(cache)) {
         struct magazine *magazine = &cache->magazine[size_class];
         if (magazine->top >= magazine->limit) {
             widen(cache, size_class);

@@ -19,7 +19,8 @@ void bins_init(struct bins *bins, uint32_t id) {
 
 static inline bool is_pseudo(const struct bins *bins, const struct chunk *chunk) {
     uintptr_t at = (uintptr_t)chunk + offsetof(struct chunk, fd) - (uintptr_t)&bins->bin[1];
-    return at < sizeof bins->bin - sizeof bins->bin[0] && at % sizeof bins->bin[0] == 0;
+    _Static_assert(sizeof bins->bin[0] == 16, "turned round as in bins_range");
+    return (at >> 4 | at << 60) < BIN_COUNT - 1;
 }
 
 static COLD _Noreturn void broken(const char *line, const struct chunk *chunk, const char *what, const void *found, const void *expected) {
@@ -63,16 +64,14 @@ static inline void ring_unlink(struct bins *bins, struct chunk *chunk, const cha
     bk->fd = fd;
 }
 
-/* --- the search index of a large bin ------------------------------------------------------------------------------------------------- */
+/* --- the search index of the large bins: by tree --------------------------------------------------------------------------------------- */
 
 static const char tree_line[] = "corrupted double-linked list (not small)";
 
-static struct chunk **tree_root(struct bins *bins, unsigned index) { return &bins->root[index - BIN_FIRST_LARGE]; }
+static struct chunk **tree_root(struct bins *bins, unsigned index) { return &bins->root[index - BIN_FIRST_TREE]; }
 
-/* The highest bit in which two sizes of a bin can differ. (Bin 120 is both the last of the 4096 wide and the first of the 32768 wide.) */
-static unsigned tree_bit(unsigned index) {
-    return index <= 96 ? 5 : index <= 111 ? 8 : index <= 119 ? 11 : index <= 123 ? 14 : index <= 125 ? 17 : 47;
-}
+/* The highest bit in which two sizes of a bin can differ. */
+static unsigned tree_bit(unsigned index) { return index <= 123 ? 14 : index <= 125 ? 17 : 47; }
 
 /* A child or parent link, checked before it is followed. */
 static inline struct chunk *tree_link(struct bins *bins, struct chunk *from, struct chunk *to) {
@@ -152,6 +151,44 @@ static void tree_remove(struct bins *bins, unsigned index, struct chunk *node) {
     tree_replace(bins, index, node, leaf);
 }
 
+/* --- by size ----------------------------------------------------------------------------------------------------------------------------- */
+
+/* The smallest size there is from number `i` (size / CHUNK_ALIGN) up, or 0. */
+static ALWAYS_INLINE size_t sized_from(const struct bins *bins, size_t i) {
+    size_t word = i / 64;
+    if (i >= INDEX_LIMIT / CHUNK_ALIGN) return 0;
+    uint64_t bits = bins->sized[word] & ~0ull << i % 64;
+    if (bits == 0) {
+        uint64_t words = bins->sized_words & ~1ull << word;
+        if (words == 0) return 0;
+        word = (unsigned)__builtin_ctzll(words);
+        bits = bins->sized[word];
+    }
+    return word * 64 + (unsigned)__builtin_ctzll(bits);
+}
+
+static ALWAYS_INLINE struct chunk *sized_first(const struct bins *bins, size_t i) {
+    struct chunk *first = bins->first[i];
+    if (UNLIKELY(!bins_owns(bins, first) || chunk_size(first) != i * CHUNK_ALIGN)) {
+        fatal("corrupted size vs. prev_size",
+              "the first free chunk of %zu bytes, at %p, is none; something wrote to this memory after it was freed, or past the end of "
+              "the block "
+              "before it",
+              i * CHUNK_ALIGN, (void *)first);
+    }
+    return first;
+}
+
+static ALWAYS_INLINE void sized_set(struct bins *bins, size_t i, struct chunk *first) {
+    bins->first[i] = first;
+    if (first != NULL) {
+        bins->sized[i / 64] |= 1ull << i % 64;
+        bins->sized_words |= 1ull << i / 64;
+    } else if ((bins->sized[i / 64] &= ~(1ull << i % 64)) == 0) {
+        bins->sized_words &= ~(1ull << i / 64);
+    }
+}
+
 /* --- large bins ------------------------------------------------------------------------------------------------------------------------ */
 
 static const char large_line[] = "malloc(): largebin double linked list corrupted (nextsize)";
@@ -161,10 +198,37 @@ static inline struct chunk *next_head(struct bins *bins, struct chunk *head, str
     return to;
 }
 
+static ALWAYS_INLINE struct tree_place find_place(struct bins *bins, unsigned index, size_t size) {
+    if (index >= BIN_FIRST_TREE) return tree_find(bins, index, size);
+    size_t i = sized_from(bins, size / CHUNK_ALIGN);
+    struct tree_place place = {0};
+    struct chunk *bin = bin_chunk(bins, index);
+    if (i == size / CHUNK_ALIGN) {
+        place.same = sized_first(bins, i);
+    } else if (bin->fd != bin && chunk_size(next_head(bins, bin, bin->fd)) > size) { /* the largest: the next size is one of this bin */
+        place.above = sized_first(bins, i);
+    }
+    return place;
+}
+
+/* In the place of the head `old` stands `node`, or nothing. */
+static void index_replace(struct bins *bins, unsigned index, struct chunk *old, struct chunk *node) {
+    size_t size = chunk_size(old);
+    if (index < BIN_FIRST_TREE) {
+        struct chunk *first = bins->first[size / CHUNK_ALIGN];
+        if (UNLIKELY(first != old)) broken(tree_line, old, "place in the search index", first, old);
+        sized_set(bins, size / CHUNK_ALIGN, node);
+    } else if (node != NULL) {
+        tree_replace(bins, index, old, node);
+    } else {
+        tree_remove(bins, index, old);
+    }
+}
+
 static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index) {
     size_t size = chunk_size(chunk);
     struct chunk *bin = bin_chunk(bins, index);
-    struct tree_place place = tree_find(bins, index, size);
+    struct tree_place place = find_place(bins, index, size);
     if (place.same != NULL) { /* second of its size: the head keeps its links */
         chunk->fd_nextsize = chunk->bk_nextsize = NULL;
         ring_link(bins, chunk, place.same, "malloc(): largebin double linked list corrupted (bk)");
@@ -190,6 +254,10 @@ static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index)
         above->fd_nextsize = chunk;
         below->bk_nextsize = chunk;
     }
+    if (index < BIN_FIRST_TREE) {
+        sized_set(bins, size / CHUNK_ALIGN, chunk);
+        return;
+    }
     chunk->child[0] = chunk->child[1] = NULL;
     chunk->parent = place.parent;
     *place.slot = chunk;
@@ -208,11 +276,11 @@ static void remove_head(struct bins *bins, struct chunk *chunk, unsigned index, 
         heir->bk_nextsize = above == chunk ? heir : above;
         heir->fd_nextsize->bk_nextsize = heir;
         heir->bk_nextsize->fd_nextsize = heir;
-        tree_replace(bins, index, chunk, heir);
+        index_replace(bins, index, chunk, heir);
     } else {
         above->fd_nextsize = below;
         below->bk_nextsize = above;
-        tree_remove(bins, index, chunk);
+        index_replace(bins, index, chunk, NULL);
     }
 }
 
@@ -222,23 +290,48 @@ struct chunk *bin_second_of_size(struct bins *bins, struct chunk *head) {
     return bins_owns(bins, second) && chunk_size(second) == chunk_size(head) ? second : NULL;
 }
 
-struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size) {
-    struct chunk *bin = bin_chunk(bins, index);
-    if (bin->fd == bin || chunk_size(tree_link(bins, bin, bin->fd)) < size) return NULL; /* the largest stands first, the smallest last */
-    if (size <= chunk_size(tree_link(bins, bin, bin->bk))) return bin->bk;
-    struct tree_place place = tree_find(bins, index, size);
-    struct chunk *head = place.same != NULL ? place.same : place.above;
-    if (head == NULL) return NULL;
-    struct chunk *second = bin_second_of_size(bins, head); /* taking it leaves ring and index of the heads alone */
+/* Of heads of one size: taking the second leaves ring and index of the heads alone. */
+static struct chunk *second_or_first(struct bins *bins, struct chunk *head) {
+    struct chunk *second = bin_second_of_size(bins, head);
     return second != NULL ? second : head;
+}
+
+static struct chunk *last_of_bin(struct bins *bins, unsigned index, size_t size) {
+    struct chunk *chunk = bin_chunk(bins, index)->bk; /* the smallest, or of its size the one that came first */
+    if (UNLIKELY(!bins_owns(bins, chunk) || chunk_size(chunk) < size)) {
+        fatal("malloc(): corrupted bin", "bin %u leads to %p, which is not a free chunk of at least %zu bytes", index, (void *)chunk, size);
+    }
+    return chunk;
+}
+
+struct chunk *bin_best_fit(struct bins *bins, size_t size) {
+    unsigned index = bin_index(size);
+    if (size < SMALL_LIMIT) {
+        index = bin_next_used(bins, index);
+        if (index == 0 || index < BIN_FIRST_LARGE) return index != 0 ? last_of_bin(bins, index, size) : NULL;
+    }
+    if (size < INDEX_LIMIT) {
+        size_t i = sized_from(bins, max_size(size, SMALL_LIMIT) / CHUNK_ALIGN);
+        if (i != 0) return second_or_first(bins, sized_first(bins, i));
+        index = BIN_FIRST_TREE;
+    } else {
+        struct chunk *bin = bin_chunk(bins, index);
+        if (bin->fd != bin && chunk_size(next_head(bins, bin, bin->fd)) >= size) { /* the largest stands first */
+            struct tree_place place = tree_find(bins, index, size);
+            return second_or_first(bins, place.same != NULL ? place.same : place.above);
+        }
+        index++;
+    }
+    index = index < BIN_COUNT ? bin_next_used(bins, index) : 0;
+    return index != 0 ? last_of_bin(bins, index, size) : NULL;
 }
 
 struct chunk *bin_head_at_most(struct bins *bins, unsigned index, size_t size) {
     struct chunk *bin = bin_chunk(bins, index);
-    if (bin->fd == bin) return NULL;
+    if (bin->fd == bin || bin_index(size) < index) return NULL;
     struct chunk *largest = next_head(bins, bin, bin->fd);
     if (chunk_size(largest) <= size) return largest;
-    struct tree_place place = tree_find(bins, index, size);
+    struct tree_place place = find_place(bins, index, size);
     if (place.same != NULL || place.above == NULL) return place.same;
     struct chunk *below = next_head(bins, place.above, place.above->fd_nextsize);
     return chunk_size(below) < size ? below : NULL; /* the smallest leads round to the largest */

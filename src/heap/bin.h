@@ -25,6 +25,8 @@
 #define BIN_FIRST_SMALL 2
 #define BIN_FIRST_LARGE 64
 #define BIN_LAST 126
+#define BIN_FIRST_TREE 121 /* the bin of INDEX_LIMIT */
+#define INDEX_LIMIT KIB(64)
 #define SMALL_LIMIT 1024u /* first chunk size of large bins */
 
 struct bin_link {
@@ -39,7 +41,12 @@ struct bins {
     size_t bytes, purged; /* of all chunks, and of those with FLAG_PURGED */
     size_t count;
     struct bin_link bin[BIN_COUNT]; /* bin[0] is not used */
-    struct chunk *root[BIN_COUNT - BIN_FIRST_LARGE];
+
+    /* The search index of the large bins. Chunk sizes below INDEX_LIMIT: the first of each size, and a bit for each size there is, and for each word
+     * of these bits that is not zero. Above: a tree for each bin. */
+    uint64_t sized_words, sized[INDEX_LIMIT / CHUNK_ALIGN / 64];
+    struct chunk *first[INDEX_LIMIT / CHUNK_ALIGN];
+    struct chunk *root[BIN_COUNT - BIN_FIRST_TREE];
 };
 
 void bins_init(struct bins *bins, uint32_t id);
@@ -99,8 +106,8 @@ struct chunk *bin_head_at_most(struct bins *bins, unsigned index, size_t size);
 struct chunk *bin_second_of_size(struct bins *bins, struct chunk *head);
 void bin_move_to_end(struct bins *bins, unsigned index, struct chunk *head, struct chunk *chunk);
 
-/* The smallest chunk of at least `size` in large bin `index` (of that size one that isn't the head, if there is one), or NULL. Not removed. */
-struct chunk *bin_best_fit(struct bins *bins, unsigned index, size_t size);
+/* The smallest chunk of at least `size` in any sorted bin (of that size one that isn't the first, if there is one), or NULL. Not removed. */
+struct chunk *bin_best_fit(struct bins *bins, size_t size);
 
 /* The first non-empty sorted bin from `index` up, or 0. */
 unsigned bin_next_used(const struct bins *bins, unsigned index);

@@ -101,7 +101,7 @@ static const char *check_large(struct arena *arena, unsigned index) {
         if (head != NULL && (head->fd_nextsize != chunk || chunk->bk_nextsize != head)) {
             return fault("arena %u: bin %u: nextsize ring broken at %p", arena->id, index, (void *)chunk);
         }
-        if (bin_best_fit(bins, index, size) == NULL || chunk_size(bin_best_fit(bins, index, size)) != size) {
+        if (chunk_size(bin_best_fit(bins, size)) != size || (size < INDEX_LIMIT && bins->first[size / CHUNK_ALIGN] != chunk)) {
             return fault("arena %u: bin %u: %p is not in the search index", arena->id, index, (void *)chunk);
         }
         head = chunk;
@@ -110,7 +110,8 @@ static const char *check_large(struct arena *arena, unsigned index) {
     if (head != NULL && (head->fd_nextsize != bin->fd || bin->fd->bk_nextsize != head)) {
         return fault("arena %u: bin %u: nextsize ring not closed", arena->id, index);
     }
-    size_t nodes = tree_count(bins, bins->root[index - BIN_FIRST_LARGE], NULL, 0);
+    if (index < BIN_FIRST_TREE) return NULL;
+    size_t nodes = tree_count(bins, bins->root[index - BIN_FIRST_TREE], NULL, 0);
     if (nodes != heads) return fault("arena %u: bin %u: %zu sizes, %zu nodes in the index", arena->id, index, heads, nodes);
     return NULL;
 }
@@ -137,6 +138,15 @@ static const char *check_bins(struct arena *arena, const struct census *census) 
             const char *bad = check_large(arena, index);
             if (bad != NULL) return bad;
         }
+    }
+    for (size_t i = 0; i < INDEX_LIMIT / CHUNK_ALIGN; i++) {
+        bool bit = bins->sized[i / 64] >> i % 64 & 1;
+        if (bit != (bins->first[i] != NULL) || (bit && chunk_size(bins->first[i]) != i * CHUNK_ALIGN)) {
+            return fault("arena %u: sizes: %zu: bit %d, first %p", arena->id, i * CHUNK_ALIGN, bit, (void *)bins->first[i]);
+        }
+    }
+    for (size_t word = 0; word < 64; word++) {
+        if ((bins->sized[word] != 0) != (bins->sized_words >> word & 1)) return fault("arena %u: sizes: word %zu", arena->id, word);
     }
     if (count != census->binned_count || count != bins->count || bytes != census->binned_bytes || bytes != bins->bytes) {
         return fault("arena %u: bins hold %zu chunks, %zu bytes; walk found %zu, %zu; counters say %zu, %zu", arena->id, count, bytes,

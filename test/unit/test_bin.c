@@ -122,7 +122,8 @@ static void against_model(void) {
     static const struct {
         unsigned bin;
         size_t low, step, sizes;
-    } cases[] = {{64, 1024, 16, 4}, {100, 512 * 9, 16, 32}, {126, (size_t)600000, 16, 40}, {126, (size_t)600000, 48 * 1024 + 16, 60}};
+    } cases[] = {{64, 1024, 16, 4},          {100, 512 * 9, 16, 32},        {120, INDEX_LIMIT - 40 * 16, 16, 40},
+                 {121, INDEX_LIMIT, 16, 40}, {126, (size_t)600000, 16, 40}, {126, (size_t)600000, 48 * 1024 + 16, 60}};
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         begin((size_t)PLACES * (4 << 20));
         size_t spacing = 4 << 20, counts[64] = {0};
@@ -149,9 +150,17 @@ static void against_model(void) {
                 size_t s = cases[c].low + k * cases[c].step;
                 if (counts[k] != 0 && s >= wanted) expected = s;
             }
-            struct chunk *found = bin_best_fit(&bins, bin, wanted);
+            struct chunk *found = bin_best_fit(&bins, wanted);
             if (found != NULL) CHECK(chunk_size(found) >= wanted);
             CHECK_EQ(found != NULL ? chunk_size(found) : 0, expected);
+            size_t below = 0;
+            for (size_t k = 0; k < cases[c].sizes; k++) {
+                size_t s = cases[c].low + k * cases[c].step;
+                if (counts[k] != 0 && s <= wanted) below = s;
+            }
+            found = bin_head_at_most(&bins, bin, wanted);
+            CHECK_EQ(found != NULL ? chunk_size(found) : 0, below);
+            if (found != NULL) CHECK(found->fd_nextsize != NULL);
             if (step % 50 == 0) check_large(bin);
         }
         check_large(bin);
@@ -189,7 +198,7 @@ static void steps(const char *order) {
     check_large(126);
     for (uint32_t i = 0; i < MANY; i++) { /* best fit, taken out and put back now and then, removed at last */
         size_t size = smallest + 16 * (unit_random(&random) % MANY) - unit_random(&random) % 16 / 8 * 16, before = bin_steps;
-        struct chunk *found = bin_best_fit(&bins, 126, size);
+        struct chunk *found = bin_best_fit(&bins, size);
         CHECK_EQ(chunk_size(found), size < smallest ? smallest : size);
         REMOVE(found);
         bin_insert_sorted(&bins, found);
@@ -204,7 +213,7 @@ static void steps(const char *order) {
     }
     CHECK_EQ(bins.count, 0);
     CHECK_EQ(bins.bytes, 0);
-    CHECK(bins.root[126 - 64] == NULL);
+    CHECK(bins.root[126 - BIN_FIRST_TREE] == NULL);
     free(rank);
 }
 
@@ -225,7 +234,7 @@ static void one_path(void) {
     CHECK(bin_steps - before <= (size_t)n * STEP_LIMIT);
     check_large(126);
     before = bin_steps;
-    CHECK(bin_best_fit(&bins, 126, (size_t)1 << 20) != NULL);
+    CHECK(bin_best_fit(&bins, (size_t)1 << 20) != NULL);
     CHECK(bin_steps - before <= STEP_LIMIT);
 }
 
