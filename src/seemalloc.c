@@ -5,6 +5,7 @@
 #endif
 #include "base/format.c"
 
+#include "os/cgroup.c"
 #include "os/lock.c"
 #include "os/os.c"
 #include "os/prim_linux.c"

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "conf/conf.h"
+#include "heap/retain.h"
 #include "os/os.h"
 #include "os/report.h"
 
@@ -122,7 +123,6 @@ static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **me
     }
     arena_set_top(arena, chunk, arena->top_end);
     if (arena->top_region->clean < (char *)chunk_mem(chunk)) arena->top_region->clean = chunk_mem(chunk);
-    arena->top_low = min_size(arena->top_low, arena_touched_top(arena));
     return n;
 }
 
@@ -192,19 +192,26 @@ static enum arena_status merge_or_grow(struct arena *arena, size_t size, unsigne
     return found != NULL ? ARENA_OK : ARENA_FULL;
 }
 
-/* Large blocks that come and go leave holes of all sizes. What is resident shall not be more than was once needed: when a request has brought new
- * pages, by growth or in a hole that was purged, as many of others' may go back (arena_make_up). It costs no more than twice the faults of growing. */
-static void note_surplus(struct arena *arena) {
-    size_t top = top_size(arena), needed = arena->system_bytes - arena->bins.bytes - top - arena_uncoalesced(arena);
+/* What of the arena has pages, as far as it knows. */
+static size_t resident(const struct arena *arena) {
+    return arena->system_bytes - arena->bins.purged - (top_size(arena) - arena_touched_top(arena));
+}
+
+/* Large blocks that come and go leave holes of all sizes. What is resident shall not be much more than was once needed: when a request brings new pages,
+ * by growth or in a hole that was purged, as many of others' go back (arena_make_up). That costs no more than twice the faults. */
+static void note_surplus(struct arena *arena, size_t before) {
+    size_t after = resident(arena), needed = arena->system_bytes - arena->bins.bytes - top_size(arena) - arena_uncoalesced(arena);
     if (needed > arena->needed) store_relaxed(&arena->needed, needed);
-    size_t resident = arena->system_bytes - arena->bins.purged - (top - arena_touched_top(arena));
-    size_t room = arena->needed + max_size(arena->needed / SURPLUS_SHARE, SURPLUS_LEAST);
-    store_relaxed(&arena->surplus, resident > room && conf_slides() ? resident - room : 0);
+    size_t room = arena->needed + min_size(max_size(arena->needed / SURPLUS_SHARE, SURPLUS_LEAST), footprint_spare());
+    bool beyond = after > room && conf_slides();
+    arena->debt = beyond ? arena->debt + (after > before ? after - before : 0) : 0;
+    store_relaxed(&arena->surplus, beyond ? min_size(after - room, arena->debt) : 0);
 }
 
 /* Steps 1 to 9, likewise. */
 static enum arena_status alloc_locked(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
     *zeroed = false;
+    size_t before = resident(arena);
     void *found = find_free(arena, size, zeroed);
     enum arena_status status = ARENA_OK;
     if (found == NULL) {
@@ -212,7 +219,7 @@ static enum arena_status alloc_locked(struct arena *arena, size_t size, unsigned
     } else {
         store_relaxed(mem, found);
     }
-    if (status == ARENA_OK && size >= SURPLUS_SIZE) note_surplus(arena);
+    if (status == ARENA_OK && size >= SURPLUS_SIZE) note_surplus(arena, before);
     return status;
 }
 

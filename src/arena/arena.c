@@ -2,6 +2,7 @@
 #include "arena/arena.h"
 
 #include "conf/conf.h"
+#include "os/cgroup.h"
 #include "os/os.h"
 
 #define CPU_SLOTS 256 /* of more CPUs some share */
@@ -68,7 +69,7 @@ unsigned arena_limit(void) {
     static unsigned usable;
     size_t limit = conf_get(CONF_ARENA_MAX);
     if (limit != 0) return (unsigned)limit;
-    if (load_relaxed(&usable) == 0) store_relaxed(&usable, (unsigned)min_size(2 * (size_t)prim_cpus(), 64));
+    if (load_relaxed(&usable) == 0) store_relaxed(&usable, (unsigned)min_size(2 * (size_t)min_unsigned(prim_cpus(), cgroup_cpus()), 64));
     return load_relaxed(&usable);
 }
 

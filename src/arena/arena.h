@@ -51,12 +51,11 @@ struct arena {
     struct region *regions; /* newest first */
     struct chunk *last_remainder;
     size_t system_bytes, system_peak;
-    size_t regret;                  /* bytes at the top that experience says are needed again */
-    size_t trimmed;                 /* bytes that lay touched at the top when it was trimmed, if it did not grow since, */
-    uint64_t trimmed_at, top_since; /* and when; the start of a period, */
-    size_t top_low;                 /* and the least that lay touched at the top in it */
-    size_t needed;                  /* highest sum of what was handed out, as seen at large requests */
-    size_t surplus;                 /* what is resident beyond that and a little more; atomic */
+    size_t regret;  /* bytes at the top that experience says are needed again */
+    bool trimmed;   /* the last change of size was a trim */
+    size_t needed;  /* highest sum of what was handed out, as seen at large requests, and what lay beside that and could not go back */
+    size_t debt;    /* new pages that large requests brought since more was resident than needed and a little more; */
+    size_t surplus; /* as much of it as shall go back; atomic */
 
     struct fast_bin fast[FAST_BINS];
     size_t fast_bytes;

@@ -20,10 +20,9 @@
 #define FAST_MOST ((FAST_BINS + 1) * CHUNK_ALIGN)
 #define REGRET_LEAST KIB(128)
 #define REGRET_DESERTED KIB(256) /* what of it an arena without threads may keep */
-#define REGRET_UNTIMED MIB(4)    /* up to this it is kept for ever */
-#define REGRET_TIME 1000000000u  /* ns */
-#define PREFETCH_HEAP MIB(1)     /* in a smaller one everything is near */
-#define PARK_SHARE 16            /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
+#define REGRET_MOST MIB(4)
+#define PREFETCH_HEAP MIB(1) /* in a smaller one everything is near */
+#define PARK_SHARE 16        /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
 #define PARK_BYTES KIB(256)
 #define INBOX_SHARE 256
 #define INBOX_BYTES KIB(16)
@@ -274,11 +273,9 @@ bool arena_grow(struct arena *arena, size_t size) {
     struct region *region =
         arena == &arena_main ? region_grow_main(old, need, fresh, pad, &extended) : region_grow_heap(old, need, fresh, pad, &extended);
     if (region == NULL) return false;
-    if (arena->trimmed != 0) {
-        if (os_clock() - arena->trimmed_at < REGRET_TIME) {
-            arena->regret = min_size(2 * max_size(max_size(arena->regret, arena->trimmed), REGRET_LEAST), arena->system_peak);
-        }
-        arena->trimmed = 0;
+    if (arena->trimmed) {
+        arena->trimmed = false;
+        arena->regret = min_size(max_size(2 * arena->regret, REGRET_LEAST), REGRET_MOST);
     }
     if (extended) {
         set_system_bytes(arena, arena->system_bytes + ((size_t)region->end - old_end));
@@ -348,18 +345,8 @@ void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
     arena_set_top(arena, arena->top, new_end);
 }
 
-/* At the end of each period of REGRET_TIME: bytes at the top that were not needed in it. */
-static size_t idle_top(struct arena *arena, size_t touched) {
-    uint64_t now = os_clock();
-    if (now - arena->top_since < REGRET_TIME) return 0;
-    size_t idle = min_size(arena->top_low, touched);
-    arena->top_since = now;
-    arena->top_low = touched;
-    return idle;
-}
-
-/* Giving back what is needed again at once costs a system call and faults each time: a growth that soon follows a trim lets the arena keep twice what
- * was trimmed, unless the user has set the thresholds; a large part until it was not needed for a while. An arena without threads keeps little. */
+/* Giving back what is needed again at once costs a system call and faults each time: every growth that follows a trim lets the arena keep twice as
+ * much, and most of the threshold stays, unless the user has set the thresholds. An arena without threads keeps nothing else, and not all of that. */
 static void trim_by_threshold(struct arena *arena) {
     size_t touched = arena_touched_top(arena);
     if (touched < KIB(4)) return;
@@ -367,20 +354,13 @@ static void trim_by_threshold(struct arena *arena) {
     size_t threshold = conf_get(CONF_TRIM_THRESHOLD), pad = conf_get(CONF_TOP_PAD), before = arena->system_bytes;
     if (deserted) threshold = pad = 0;
     if (conf_slides()) {
-        size_t keep = max_size(threshold, deserted ? min_size(arena->regret, REGRET_DESERTED) : arena->regret);
-        size_t idle = keep > REGRET_UNTIMED && touched > threshold ? idle_top(arena, touched) : 0;
-        if (idle > threshold) {
-            arena->regret /= 2;
-            keep = pad = max_size(threshold, touched - idle);
-        }
-        threshold = keep;
-        pad = max_size(pad, deserted ? threshold : threshold / 2); /* the next blocks find their pages there */
+        size_t keep = deserted ? min_size(arena->regret, REGRET_DESERTED) : arena->regret;
+        threshold = min_size(max_size(threshold, keep), footprint_spare());
+        pad = max_size(pad, deserted ? threshold : threshold - threshold / 8); /* the next blocks find their pages there */
     }
     if (touched <= threshold) return;
     arena_trim_top(arena, threshold, pad);
-    if (arena->system_bytes == before) return;
-    arena->trimmed = touched;
-    arena->trimmed_at = os_clock();
+    if (arena->system_bytes < before) arena->trimmed = true;
 }
 
 /* --- backlogs -------------------------------------------------------------------------------------------------------------------------------- */

@@ -125,44 +125,54 @@ static void leave_to_others(struct arena *arena, struct pass *pass) {
     pass->burden = 0;
 }
 
-/* Purges until `enough` bytes have gone; no more rounds than what is there at the start may need: others may go on adding. Bytes that went back. */
-static size_t purge(struct arena *arena, size_t least, size_t most_size, size_t enough) {
-    if (most_size < least || !sort_those_with_pages(arena)) return 0;
+/* Purges chunks, whole ones, until `enough` bytes are gone, which are added to *gone; no more rounds than what is there at the start may need: others may
+ * go on adding. False if the lock could not be had. */
+static bool purge(struct arena *arena, size_t least, size_t most_size, size_t enough, size_t *gone) {
+    if (most_size < least) return true;
+    if (!sort_those_with_pages(arena)) return false;
     struct pass pass = {.index = bin_index(most_size), .least = bin_index(least), .size = most_size, .part = PURGE_PART};
     size_t most = SIZE_MAX;
-    bool more = true;
-    for (size_t round = 0; more && round < most && pass.gone < enough; round++) {
-        if (!arena_enter(arena)) break;
+    bool more = true, entered = true;
+    for (size_t round = 0; more && round < most && (pass.gone < enough || pass.begun != NULL); round++) {
+        entered = arena_enter(arena);
+        if (!entered) break;
         if (round == 0) most = arena->bins.count + arena->bins.bytes / PURGE_PART + BIN_COUNT;
         more = purge_next(arena, &pass);
         leave_to_others(arena, &pass);
     }
-    return pass.gone;
+    *gone += pass.gone;
+    return entered;
 }
 
 /* The top first, for it is cut last. */
-static size_t make_up_from_top(struct arena *arena, size_t surplus) {
-    if (!arena_enter(arena)) return 0;
-    size_t touched = arena_touched_top(arena);
-    if (touched > HOLE_LEAST) arena_trim_top(arena, 0, max_size(conf_get(CONF_TOP_PAD), touched > surplus ? touched - surplus : 0));
-    touched -= arena_touched_top(arena);
+static bool make_up_from_top(struct arena *arena, size_t surplus, size_t *gone) {
+    if (!arena_enter(arena)) return false;
+    size_t before = arena_touched_top(arena);
+    if (before > HOLE_LEAST) arena_trim_top(arena, 0, max_size(conf_get(CONF_TOP_PAD), before > surplus ? before - surplus : 0));
+    size_t after = arena_touched_top(arena);
+    if (after < before) *gone += before - after;
     lock_leave(&arena->lock);
-    return touched;
+    return true;
 }
 
 void arena_make_up(struct arena *arena) {
     size_t surplus = load_relaxed(&arena->surplus), gone = 0;
     if (surplus < HOLE_LEAST) return;
     store_relaxed(&arena->surplus, 0);
-    gone = make_up_from_top(arena, surplus);
-    if (gone < surplus) gone += purge(arena, HOLE_LEAST, surplus - gone, surplus - gone);
-    if (gone == 0) gone = purge(arena, HOLE_LEAST, SIZE_MAX, surplus);
-    if (gone == 0) add_relaxed(&arena->needed, surplus); /* not to try in vain each time */
+    if (!make_up_from_top(arena, surplus, &gone)) return;
+    if (gone < surplus && !purge(arena, HOLE_LEAST, surplus - gone, surplus - gone, &gone)) return;
+    if (gone < surplus / 2 && !purge(arena, HOLE_LEAST, SIZE_MAX, surplus - gone, &gone)) return;
+    if (!arena_enter(arena)) return;
+    arena->debt -= min_size(arena->debt, gone);
+    if (gone < surplus / 2) store_relaxed(&arena->needed, arena->needed + (surplus - gone)); /* not to try in vain each time */
+    lock_leave(&arena->lock);
 }
 
 bool arena_trim(struct arena *arena, size_t pad, bool purge_holes) {
     if (!arena_merge_all(arena)) return false;
-    bool any = purge_holes && purge(arena, os_page_size(), SIZE_MAX, SIZE_MAX) != 0;
+    size_t purged = 0;
+    if (purge_holes) purge(arena, os_page_size(), SIZE_MAX, SIZE_MAX, &purged);
+    bool any = purged != 0;
     if (!arena_enter(arena)) return any;
     size_t before = arena->system_bytes;
     uint64_t events = load_relaxed(&os_counters.calls[SEEMALLOC_CALL_MADVISE_TRIM]);

@@ -47,7 +47,10 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
     bool forking = false;
     for (struct arena *lender; status == ARENA_FULL && (lender = next_lender(arena, &looked)) != NULL;) {
         enum arena_status lent = ask(lender, size, align, 0, &mem, zeroed);
-        if (lent == ARENA_OK) return mem;
+        if (lent == ARENA_OK) {
+            arena = lender;
+            status = ARENA_OK;
+        }
         forking |= lent == ARENA_REFUSED;
     }
     if (status == ARENA_FULL && forking && size >= LEND_MAP && conf_get(CONF_MMAP_MAX) != 0) {
@@ -55,7 +58,10 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
         if (mem != NULL) return mem;
     }
     if (status == ARENA_FULL) status = ask(arena, size, align, MEANS_GROW, &mem, zeroed);
-    if (status == ARENA_FULL && arena != &arena_main) status = ask(&arena_main, size, align, MEANS_MERGE | MEANS_GROW, &mem, zeroed);
+    if (status == ARENA_FULL && arena != &arena_main) {
+        arena = &arena_main;
+        status = ask(arena, size, align, MEANS_MERGE | MEANS_GROW, &mem, zeroed);
+    }
     if (status == ARENA_OK) {
         if (UNLIKELY(load_relaxed(&arena->surplus) != 0)) arena_make_up(arena);
         return mem;

@@ -361,10 +361,10 @@ static void look(struct cache *cache) {
 static void note_growth(void) {
     static uint64_t noted;
     uint64_t events = load_relaxed(&os_counters.event_count);
+    if (UNLIKELY(load_relaxed(&retained_bytes) != 0)) retain_shed(); /* it may have become too old */
     if (load_relaxed(&noted) == events) return;
     store_relaxed(&noted, events);
     cache_note_peak();
-    retain_shed();
 }
 
 static void missed(struct cache *cache, unsigned size_class) {
@@ -439,6 +439,7 @@ void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
         /* Out of memory: what this thread holds back may be what is missing. */
         flush_all(cache);
         slow_leave(cache);
+        retain_release();
         arena_trim(arena, conf_get(CONF_TOP_PAD), false);
         mem = arena_serve(arena, size, align, zeroed);
     }
@@ -630,6 +631,7 @@ void cache_fork_parent(void) { arena_fork_parent(); }
 /* The caches of threads that did not come along are only marked here: a child that execs at once pays nothing more. */
 void cache_fork_child(void) {
     arena_fork_child();
+    retain_fork_child();
     uint32_t left = 0;
     for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
         if (cache == owned || load_relaxed(&cache->state) == CACHE_FREE) continue;

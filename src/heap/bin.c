@@ -318,7 +318,9 @@ struct chunk *bin_best_fit(struct bins *bins, size_t size) {
         struct chunk *bin = bin_chunk(bins, index);
         if (bin->fd != bin && chunk_size(next_head(bins, bin, bin->fd)) >= size) { /* the largest stands first */
             struct tree_place place = tree_find(bins, index, size);
-            return second_or_first(bins, place.same != NULL ? place.same : place.above);
+            struct chunk *head = place.same != NULL ? place.same : place.above;
+            if (UNLIKELY(head == NULL)) broken(tree_line, bin->fd, "place in the search index", NULL, bin->fd);
+            return second_or_first(bins, head);
         }
         index++;
     }

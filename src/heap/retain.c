@@ -3,11 +3,13 @@
 
 #include "conf/conf.h"
 #include "heap/mapped.h"
+#include "os/cgroup.h"
 #include "os/os.h"
 
 #define SLOTS 16
 #define CLAIMED 1u
-#define LEAST KIB(64)   /* of a mapping: less is not worth a slot */
+#define LEAST KIB(64) /* of a mapping: less is not worth a slot */
+#define MUCH MIB(32)
 #define EXCESS_SHARE 32 /* of a block: as much more than it asked for it may have, before the rest is kept for itself */
 
 static struct retained {
@@ -29,22 +31,34 @@ void mapping_drop(char *start, size_t length) {
     }
 }
 
+/* What the control group allows; asked for by the first that uses much. */
+static size_t memory_limit = SIZE_MAX;
+static bool memory_limit_known;
+
 size_t footprint_note(void) {
     size_t used = load_relaxed(&heap_bytes) + load_relaxed(&mapped_bytes);
     atomic_max(&footprint_peak, used);
+    if (UNLIKELY(used >= MUCH && !load_relaxed(&memory_limit_known))) {
+        store_relaxed(&memory_limit_known, true);
+        store_relaxed(&memory_limit, cgroup_memory());
+    }
     return used;
+}
+
+size_t footprint_spare(void) {
+    size_t limit = load_relaxed(&memory_limit), used = load_relaxed(&heap_bytes) + load_relaxed(&mapped_bytes);
+    return limit == SIZE_MAX ? SIZE_MAX : limit > used ? (limit - used) / 4 : 0;
 }
 
 /* How much may be retained now. */
 static size_t room(void) {
     size_t used = footprint_note(), beside = load_relaxed(&footprint_peak) - used;
-    return min_size(min_size(beside, load_relaxed(&regret)), conf_get(CONF_RETAIN_MAX));
+    return min_size(min_size(min_size(beside, load_relaxed(&regret)), footprint_spare()), conf_get(CONF_RETAIN_MAX));
 }
 
 static bool claim(struct retained *slot, uintptr_t start) { return cas_acq_rel(&slot->start, &start, CLAIMED); }
 
 static void publish(struct retained *slot, char *start, size_t length) {
-    add_relaxed(&retained_bytes, length);
     store_relaxed(&slot->length, length);
     store_release(&slot->start, (uintptr_t)start);
 }
@@ -52,7 +66,7 @@ static void publish(struct retained *slot, char *start, size_t length) {
 static bool put_away(char *start, size_t length, uint64_t now) {
     for (unsigned i = 0; i < SLOTS; i++) {
         if (load_relaxed(&retained[i].start) != 0 || !claim(&retained[i], 0)) continue;
-        retained[i].since = now;
+        store_relaxed(&retained[i].since, now);
         publish(&retained[i], start, length);
         return true;
     }
@@ -71,9 +85,14 @@ void retain_free(char *start, size_t length) {
         return;
     }
     uint64_t now = os_clock();
-    size_t most = room(), have = load_relaxed(&retained_bytes);
+    size_t most = room(), have = add_relaxed(&retained_bytes, length); /* first, for others do the same */
     size_t part = most > have ? min_size(align_down(most - have, os_page_size()), length) : 0;
-    if (part < LEAST || !put_away(start, part, now)) part = 0;
+    if (part < LEAST) part = 0;
+    sub_relaxed(&retained_bytes, length - part);
+    if (part != 0 && !put_away(start, part, now)) {
+        sub_relaxed(&retained_bytes, part);
+        part = 0;
+    }
     if (part == length) return;
     note_lost(length - part, now);
     mapping_drop(start + part, length - part);
@@ -112,8 +131,8 @@ char *retain_take(size_t *length) {
     if (slot == NULL) return NULL;
     char *start = (char *)at;
     size_t here = slot->length, wanted = *length;
-    sub_relaxed(&retained_bytes, here);
     if (here > wanted + wanted / EXCESS_SHARE) {
+        sub_relaxed(&retained_bytes, wanted);
         publish(slot, start + wanted, here - wanted);
         return start;
     }
@@ -122,6 +141,7 @@ char *retain_take(size_t *length) {
         publish(slot, start, here);
         return NULL;
     }
+    sub_relaxed(&retained_bytes, here);
     store_release(&slot->start, 0);
     if (here < wanted) {
         retain_note_new(wanted - here);
@@ -129,6 +149,12 @@ char *retain_take(size_t *length) {
         *length = here;
     }
     return moved;
+}
+
+void retain_fork_child(void) {
+    size_t bytes = 0;
+    for (unsigned i = 0; i < SLOTS; i++) bytes += load_relaxed(&retained[i].start) > CLAIMED ? retained[i].length : 0;
+    store_relaxed(&retained_bytes, bytes);
 }
 
 /* Unmaps what has lain since before `since`, and of the rest as much as is more than `most`. */

@@ -4,7 +4,7 @@
  * stays for a short while, if
  *   - lately something was mapped soon after as much was unmapped (regret; the first free of all always unmaps),
  *   - heaps, mapped blocks and what is retained together stay below what heaps and mapped blocks had at their highest,
- *   - it is within the setting retain_max, and the user has not fixed the thresholds.
+ *   - it is within the setting retain_max and a quarter of what a control group's limit leaves, and the user has not fixed the thresholds.
  * What nobody took within RETAIN_TIME goes back on a slow path, and everything in malloc_trim and when memory is short.
  *
  * Lock-free, as the table of mapped blocks; thread-safe. A fork that happens while another thread holds a slot loses that mapping in the child.
@@ -19,7 +19,8 @@
 extern size_t retained_bytes; /* relaxed atomic */
 extern size_t heap_bytes;     /* of all arenas, from the system; relaxed atomic, kept by them */
 extern size_t footprint_peak; /* highest sum of heaps and mapped blocks, as noted; relaxed atomic */
-size_t footprint_note(void);  /* the sum now */
+size_t footprint_note(void);  /* the sum now; not with a lock held, for it may read files */
+size_t footprint_spare(void); /* what may lie about unused: a quarter of what the control group allows beyond that sum; SIZE_MAX: any */
 
 /* Retains a mapping that is not in use any more, or a part of it, and unmaps the rest. */
 void retain_free(char *start, size_t length);
@@ -35,6 +36,9 @@ void retain_shed(void);
 
 /* Everything; true if there was anything. */
 bool retain_release(void);
+
+/* In a forked child: what another thread was about to take or to put there is not there. */
+void retain_fork_child(void);
 
 /* Gives a mapping back, or at least its memory. */
 void mapping_drop(char *start, size_t length);

@@ -101,7 +101,8 @@ static const char *check_large(struct arena *arena, unsigned index) {
         if (head != NULL && (head->fd_nextsize != chunk || chunk->bk_nextsize != head)) {
             return fault("arena %u: bin %u: nextsize ring broken at %p", arena->id, index, (void *)chunk);
         }
-        if (chunk_size(bin_best_fit(bins, size)) != size || (size < INDEX_LIMIT && bins->first[size / CHUNK_ALIGN] != chunk)) {
+        const struct chunk *found = bin_best_fit(bins, size);
+        if (found == NULL || chunk_size(found) != size || (size < INDEX_LIMIT && bins->first[size / CHUNK_ALIGN] != chunk)) {
             return fault("arena %u: bin %u: %p is not in the search index", arena->id, index, (void *)chunk);
         }
         head = chunk;
