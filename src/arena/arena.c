@@ -171,11 +171,12 @@ void arena_fork_child(void) {
     store_release(&seal.arenas, total);
     for (uint32_t id = 0; id < total; id++) {
         struct arena *arena = arena_of_id(id);
+        bool lost_before = load_relaxed(&arena->lock.word) == LOCK_ABANDONED;
         if (lock_is_fork(&arena->lock)) {
             lock_release_from_fork(&arena->lock);
         } else if (lock_settle_in_child(&arena->lock)) {
             if (!arena->is_spare) {
-                sub_relaxed(&regular, 1);
+                if (!lost_before) sub_relaxed(&regular, 1);
             } else if (arena == arena_spare()) {
                 struct arena *another = create(true);
                 if (another != NULL) store_release(&spare, another);

@@ -172,6 +172,7 @@ void *mapped_realloc(void *mem, size_t size) {
         goto refused;
     }
     atomic_max(&mapped_bytes_peak, add_relaxed(&mapped_bytes, wanted - length) + wanted - length);
+    footprint_note();
     length = wanted;
     if (moved != start) {
         /* The new place hashes elsewhere. Should no slot be had there, the reserve that was claimed before serves. */

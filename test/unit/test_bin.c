@@ -292,6 +292,31 @@ static void broken_large(void) {
     CHECK_ABORTS(remove_forged, &other, "corrupted double-linked list (not small)");
 }
 
-UNIT_MAIN({"which_bin", which_bin}, {"small_is_fifo", small_is_fifo}, {"unsorted_is_fifo", unsorted_is_fifo},
-          {"against_model", against_model}, {"ascending", ascending}, {"descending", descending}, {"shuffled", shuffled},
-          {"one_path", one_path}, {"broken_small", broken_small}, {"broken_large", broken_large})
+static void search_zeroed(void *arg) {
+    struct chunk *root = arg;
+    root->child[0] = root->child[1] = NULL;
+    bin_best_fit(&bins, MIB(1) + 4096);
+}
+
+static void search_sized(void *arg) {
+    (void)arg;
+    bin_best_fit(&bins, 1500);
+}
+
+/* The search index is wiped: by a link that is zero, and, in the table of sizes, by a first chunk that is none any more. */
+static void broken_index(void) {
+    begin(8 << 20);
+    struct chunk *root = make(0, MIB(1)), *other = make(65536, MIB(1) + 8192), *sized = make(131072, 2048);
+    bin_insert_sorted(&bins, root);
+    bin_insert_sorted(&bins, other);
+    bin_insert_sorted(&bins, sized);
+    CHECK_EQ(bin_best_fit(&bins, MIB(1) + 4096), other);
+    CHECK_ABORTS(search_zeroed, root, "corrupted double-linked list (not small)");
+    CHECK_EQ(bin_best_fit(&bins, 1500), sized);
+    sized->head ^= 0x100;
+    CHECK_ABORTS(search_sized, NULL, "corrupted size vs. prev_size");
+}
+
+UNIT_MAIN({"broken_index", broken_index}, {"which_bin", which_bin}, {"small_is_fifo", small_is_fifo},
+          {"unsorted_is_fifo", unsorted_is_fifo}, {"against_model", against_model}, {"ascending", ascending}, {"descending", descending},
+          {"shuffled", shuffled}, {"one_path", one_path}, {"broken_small", broken_small}, {"broken_large", broken_large})
