@@ -211,7 +211,7 @@ static void note_surplus(struct arena *arena, size_t before) {
 /* Steps 1 to 9, likewise. */
 static enum arena_status alloc_locked(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
     *zeroed = false;
-    size_t before = resident(arena);
+    size_t before = size >= SURPLUS_SIZE ? resident(arena) : 0;
     void *found = find_free(arena, size, zeroed);
     enum arena_status status = ARENA_OK;
     if (found == NULL) {

@@ -7,7 +7,6 @@
 
 #include "conf/conf.h"
 #include "os/os.h"
-#include "os/prim.h"
 
 /* Of a chunk in one critical section; dense, the system takes 0.1 ms or more for it. Twice as much after each call that was short: a chunk may be many
  * GiB of which hardly any was ever touched. */
@@ -75,9 +74,9 @@ static bool purge_part(struct pass *pass, const struct chunk *chunk) {
     if (from >= pages.end) return true;
     size_t bytes = min_size((size_t)(pages.end - from), pass->part);
     pass->begun = NULL;
-    uint64_t before = prim_clock();
+    uint64_t before = os_clock();
     bool done = os_discard(from, bytes, SEEMALLOC_CALL_MADVISE_PURGE);
-    uint64_t took = prim_clock() - before;
+    uint64_t took = os_clock() - before;
     if (bytes == pass->part) pass->part = took < PURGE_SHORT ? min_size(2 * bytes, PURGE_MOST) : PURGE_PART;
     if (done) pass->gone += bytes;
     pass->burden += took;

@@ -13,6 +13,8 @@
 #define CLASS_COUNT_MIN 4
 #define FIRST_BYTES KIB(4) /* classes up to this size are opened by their first miss; the next one is */
 #define CLASS_FIRST_CLOSED (CLASS_EXACT + 33)
+_Static_assert(CLASS_SIZE_ABOVE(CLASS_FIRST_CLOSED - 1) <= FIRST_BYTES && CLASS_SIZE_ABOVE(CLASS_FIRST_CLOSED) > FIRST_BYTES,
+               "the next one");
 #define SHARE_SMALL 1 /* blocks held for each that may lie idle */
 #define SHARE_MEDIUM 16
 
@@ -67,8 +69,6 @@ static unsigned count_max(unsigned size_class) {
 
 static unsigned count_first(unsigned size_class) {
     size_t size = class_size(size_class);
-    _Static_assert(((16 + (CLASS_FIRST_CLOSED - CLASS_EXACT) % 16) << (6 + (CLASS_FIRST_CLOSED - CLASS_EXACT) / 16)) > FIRST_BYTES,
-                   "the class");
     if (size > FIRST_BYTES) return 0; /* only where the program holds several */
     return (unsigned)min_size(min_size(max_size(KIB(1) >> bits_of(size), 1), 4), conf_get(CONF_TCACHE_COUNT));
 }

@@ -12,11 +12,12 @@
 #define CLASS_EXACT 64u /* the last exact class */
 #define CLASS_EXACT_SIZE (16 * CLASS_EXACT)
 #define CLASS_COUNT 178u /* the last one holds a request of 128 KiB */
-#define CLASS_SIZE_MAX ((16 + (CLASS_COUNT - 1 - CLASS_EXACT) % 16) << (6 + (CLASS_COUNT - 1 - CLASS_EXACT) / 16))
+#define CLASS_SIZE_ABOVE(size_class)                                                                                                       \
+    ((size_t)(16 + ((size_class)-CLASS_EXACT) % 16) << (6 + ((size_class)-CLASS_EXACT) / 16)) /* not exact */
+#define CLASS_SIZE_MAX CLASS_SIZE_ABOVE(CLASS_COUNT - 1)
 
 static inline size_t class_size(unsigned size_class) {
-    unsigned k = size_class - CLASS_EXACT;
-    return size_class <= CLASS_EXACT ? (size_t)size_class * 16 : (size_t)(16 + k % 16) << (6 + k / 16);
+    return size_class <= CLASS_EXACT ? (size_t)size_class * 16 : CLASS_SIZE_ABOVE(size_class);
 }
 
 /* The class for a request of `bytes`, at most CLASS_EXACT_SIZE - CHUNK_OVERHEAD; the smallest chunk is of class 2. */

@@ -172,8 +172,7 @@ static ALWAYS_INLINE struct chunk *sized_first(const struct bins *bins, size_t i
     if (UNLIKELY(!bins_owns(bins, first) || chunk_size(first) != i * CHUNK_ALIGN)) {
         fatal("corrupted size vs. prev_size",
               "the first free chunk of %zu bytes, at %p, is none; something wrote to this memory after it was freed, or past the end of "
-              "the block "
-              "before it",
+              "the block before it",
               i * CHUNK_ALIGN, (void *)first);
     }
     return first;

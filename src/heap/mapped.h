@@ -22,7 +22,8 @@ extern size_t mapped_count, mapped_bytes, mapped_count_peak, mapped_bytes_peak; 
  * is no memory or there are too many. */
 void *mapped_alloc(size_t size, size_t align, bool *zeroed);
 
-/* Unmaps, or retains the mapping (retain.h). `mem` must be a pointer that free got; a chunk that is not recorded aborts with `line`. The sliding threshold is the caller's. */
+/* Unmaps, or retains the mapping (retain.h). `mem` must be a pointer that free got; a chunk that is not recorded aborts with `line`. The
+ * sliding threshold is the caller's. */
 void mapped_free(void *mem, const char *line);
 
 /* Resizes, moving it if it must; the block keeps its first min(old, new) bytes. NULL, the old block untouched, if refused. */

@@ -22,7 +22,7 @@ size_t retained_bytes, heap_bytes, footprint_peak;
 
 /* Estimates; a race between two threads makes them a little wrong. */
 static size_t regret;      /* bytes that were unmapped although they were soon wanted again */
-static size_t lost;        /* unmapped since `lost_since`, or soon after each other, and not wanted again so far */
+static size_t lost;        /* unmapped, each soon after the last, and not wanted again so far */
 static uint64_t lost_last; /* when something was unmapped last */
 
 void mapping_drop(char *start, size_t length) {
@@ -35,8 +35,10 @@ void mapping_drop(char *start, size_t length) {
 static size_t memory_limit = SIZE_MAX;
 static bool memory_limit_known;
 
+static size_t footprint(void) { return load_relaxed(&heap_bytes) + load_relaxed(&mapped_bytes); }
+
 size_t footprint_note(void) {
-    size_t used = load_relaxed(&heap_bytes) + load_relaxed(&mapped_bytes);
+    size_t used = footprint();
     atomic_max(&footprint_peak, used);
     if (UNLIKELY(used >= MUCH && !load_relaxed(&memory_limit_known))) {
         store_relaxed(&memory_limit_known, true);
@@ -46,7 +48,7 @@ size_t footprint_note(void) {
 }
 
 size_t footprint_spare(void) {
-    size_t limit = load_relaxed(&memory_limit), used = load_relaxed(&heap_bytes) + load_relaxed(&mapped_bytes);
+    size_t limit = load_relaxed(&memory_limit), used = footprint();
     return limit == SIZE_MAX ? SIZE_MAX : limit > used ? (limit - used) / 4 : 0;
 }
 

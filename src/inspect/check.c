@@ -120,7 +120,7 @@ static const char *check_large(struct arena *arena, unsigned index) {
 /* 4: every binned chunk is in its bin or in unsorted, the bitmap says so, large bins are sorted and indexed. */
 static const char *check_bins(struct arena *arena, const struct census *census) {
     struct bins *bins = &arena->bins;
-    size_t bytes = 0, count = 0;
+    size_t bytes = 0, purged = 0, count = 0;
     for (unsigned index = 1; index < BIN_COUNT; index++) {
         struct chunk *bin = bin_chunk(bins, index);
         bool used = bin->fd != bin;
@@ -131,6 +131,7 @@ static const char *check_bins(struct arena *arena, const struct census *census) 
                 return fault("arena %u: bin %u holds %p of %zu bytes", arena->id, index, (void *)chunk, chunk_size(chunk));
             }
             bytes += chunk_size(chunk);
+            if (chunk_head(chunk) & FLAG_PURGED) purged += chunk_size(chunk);
             if (++count > census->binned_count) return fault("arena %u: bin %u: more chunks in bins than free chunks", arena->id, index);
         }
         bool bit = bins->bitmap[index / 64] >> index % 64 & 1;
@@ -146,9 +147,10 @@ static const char *check_bins(struct arena *arena, const struct census *census) 
             return fault("arena %u: sizes: %zu: bit %d, first %p", arena->id, i * CHUNK_ALIGN, bit, (void *)bins->first[i]);
         }
     }
-    for (size_t word = 0; word < 64; word++) {
+    for (size_t word = 0; word < sizeof bins->sized / sizeof bins->sized[0]; word++) {
         if ((bins->sized[word] != 0) != (bins->sized_words >> word & 1)) return fault("arena %u: sizes: word %zu", arena->id, word);
     }
+    if (purged != bins->purged) return fault("arena %u: bins hold %zu purged bytes, counter says %zu", arena->id, purged, bins->purged);
     if (count != census->binned_count || count != bins->count || bytes != census->binned_bytes || bytes != bins->bytes) {
         return fault("arena %u: bins hold %zu chunks, %zu bytes; walk found %zu, %zu; counters say %zu, %zu", arena->id, count, bytes,
                      census->binned_count, census->binned_bytes, bins->count, bins->bytes);

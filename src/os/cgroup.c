@@ -73,17 +73,28 @@ static bool group_value(const char *mount, const char *path, const char *file, c
     return !text.truncated && read_text(name, data, VALUE_BYTES);
 }
 
-/* Calls look(mount, path, limit) for the group and all above it. */
-static void climb(const char *controller, const char *mount, void (*look)(const char *mount, const char *path, size_t *limit),
-                  size_t *limit) {
+/* Where a controller's groups may be, and how to lower *limit to what one of them says. */
+struct hierarchy {
+    const char *controller, *mount;
+    void (*look)(const char *mount, const char *path, size_t *limit);
+};
+
+/* Looks at this process's group and all above it, in each hierarchy. */
+static size_t lowest(const struct hierarchy *hierarchies, size_t count) {
     char groups[LIST_MAX], path[PATH_BYTES];
-    if (!read_text("/proc/self/cgroup", groups, sizeof groups) || !group_of(groups, controller, path)) return;
-    for (;;) {
-        look(mount, path, limit);
-        char *slash = strrchr(path, '/');
-        if (slash == NULL) return;
-        *slash = '\0';
+    size_t limit = SIZE_MAX;
+    if (!read_text("/proc/self/cgroup", groups, sizeof groups)) return limit;
+    for (size_t i = 0; i < count; i++) {
+        const struct hierarchy *here = &hierarchies[i];
+        bool more = group_of(groups, here->controller, path);
+        while (more) {
+            here->look(here->mount, path, &limit);
+            char *slash = strrchr(path, '/');
+            more = slash != NULL;
+            if (more) *slash = '\0';
+        }
     }
+    return limit;
 }
 
 static void lower(size_t *limit, size_t value) { *limit = min_size(*limit, value); }
@@ -128,17 +139,12 @@ static void memory_v1(const char *mount, const char *path, size_t *limit) {
 }
 
 unsigned cgroup_cpus(void) {
-    size_t limit = SIZE_MAX;
-    climb("", "", cpu_v2, &limit);
-    climb("", "/unified", cpu_v2, &limit);
-    climb("cpu", "/cpu", cpu_v1, &limit);
+    static const struct hierarchy cpu[] = {{"", "", cpu_v2}, {"", "/unified", cpu_v2}, {"cpu", "/cpu", cpu_v1}};
+    size_t limit = lowest(cpu, sizeof cpu / sizeof cpu[0]);
     return limit < 1 ? 1 : (unsigned)min_size(limit, UINT_MAX);
 }
 
 size_t cgroup_memory(void) {
-    size_t limit = SIZE_MAX;
-    climb("", "", memory_v2, &limit);
-    climb("", "/unified", memory_v2, &limit);
-    climb("memory", "/memory", memory_v1, &limit);
-    return limit;
+    static const struct hierarchy memory[] = {{"", "", memory_v2}, {"", "/unified", memory_v2}, {"memory", "/memory", memory_v1}};
+    return lowest(memory, sizeof memory / sizeof memory[0]);
 }

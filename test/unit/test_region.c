@@ -61,17 +61,22 @@ static bool disjoint(const struct region *a, const struct region *b) { return a-
 
 static size_t mapped_now(void) { return fake_count().mapped - os_counters.metadata_bytes; }
 
+/* What either kind of growth promises; `before` is the size that `last` had. */
+static void check_growth(const struct region *region, const struct region *last, size_t before, size_t need, size_t fresh, bool extended) {
+    CHECK_EQ(extended, region == last);
+    if (extended)
+        CHECK(size_of(region) >= before + need);
+    else
+        CHECK(size_of(region) >= fresh);
+    check_region(region);
+}
+
 static struct region *grow_main(struct region *last, size_t need, size_t fresh, size_t pad, bool *extended) {
     *extended = last == NULL; /* must be set either way */
     size_t before = last != NULL ? size_of(last) : 0;
     struct region *region = region_grow_main(last, need, fresh, pad, extended);
     if (region == NULL) return NULL;
-    CHECK_EQ(*extended, region == last);
-    if (*extended)
-        CHECK(size_of(region) >= before + need);
-    else
-        CHECK(size_of(region) >= fresh);
-    check_region(region);
+    check_growth(region, last, before, need, fresh, *extended);
     CHECK(fake_check() == NULL);
     return region;
 }
@@ -82,12 +87,7 @@ static struct region *grow_heap(struct region *last, size_t need, size_t fresh, 
     struct region *region = region_grow_heap(last, need, fresh, pad, extended);
     if (region == NULL) return NULL;
     CHECK_EQ(region->kind, SEEMALLOC_REGION_HEAP);
-    CHECK_EQ(*extended, region == last);
-    if (*extended)
-        CHECK(size_of(region) >= before + need);
-    else
-        CHECK(size_of(region) >= fresh);
-    check_region(region);
+    check_growth(region, last, before, need, fresh, *extended);
     return region;
 }
 
