@@ -29,7 +29,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LANES_MAX = 64, ROUND_TIMEOUT = 100 };
+enum {
+    LANES_MAX = 64,
+    STILL_TIMEOUT = 100 /* seconds without progress that are a hang; how long a round may take is the machine's affair */
+};
 
 /* What a round tells its parent, however it ends. */
 struct report {
@@ -174,7 +177,10 @@ static void *runner_main(void *arg) {
         lane_play(player_lane(player, runner->lane), &runner->ops[runner->at++]);
         if (runner->at % BETWEEN_BARRIERS == 0) {
             pthread_barrier_wait(&barrier);
-            if (runner->lane == 0) player_check(player);
+            if (runner->lane == 0) {
+                alarm(STILL_TIMEOUT);
+                player_check(player);
+            }
             pthread_barrier_wait(&barrier);
         }
         if (runner->left-- == 0 && runner->at < runner->count) {
@@ -210,7 +216,7 @@ static void play_lanes(const struct round *round) {
 
 static int play_round(void) {
     struct round round = round_of(options.seed);
-    alarm(ROUND_TIMEOUT);
+    alarm(STILL_TIMEOUT);
     round.player.subject = &subject_libc;
 #ifdef FUZZ_FAKE
     fake_seed(options.seed);
@@ -230,7 +236,10 @@ static int play_round(void) {
     if (round.player.lanes == 1) {
         size_t count;
         struct op *ops = options.replay != NULL ? operations_read(options.replay, &count) : operations_of(&round, 0, &count);
-        for (size_t i = 0; i < count; i++) lane_play(player_lane(player, 0), &ops[i]);
+        for (size_t i = 0; i < count; i++) {
+            if (i % BETWEEN_BARRIERS == 0) alarm(STILL_TIMEOUT);
+            lane_play(player_lane(player, 0), &ops[i]);
+        }
     } else {
         play_lanes(&round);
     }
