@@ -30,10 +30,20 @@ static void set_in_use(struct arena *arena, struct chunk *chunk, size_t size, ui
     chunk_set(chunk, size, p | arena->flag_a, TAG_IN_USE | arena->id);
 }
 
-/* A free chunk's header and foot; the chunk before it is in use. The rest of one that was purged is purged. */
-static void set_free(struct arena *arena, struct chunk *chunk, size_t size, uint32_t purged) {
-    chunk_set(chunk, size, FLAG_P | arena->flag_a | (size >= SMALL_LIMIT ? purged : 0), TAG_BINNED | arena->id);
+/* The rest of a free chunk: header and foot. The chunk before it is in use. The rest of one that was purged is purged. */
+static void set_free(struct arena *arena, struct chunk *chunk, size_t size, uint32_t purged, struct span clean) {
+    bool paged = size >= arena->bins.paged_least;
+    chunk_set(chunk, size, FLAG_P | arena->flag_a | (paged ? purged : 0), TAG_BINNED | arena->id);
     chunk_at(chunk, size)->prev_size = size;
+    char *from = (char *)align_up((size_t)(chunk + 1), os_page_size()), *to = (char *)align_down((size_t)chunk + size, os_page_size());
+    struct span left = {clean.from > from ? clean.from : from, clean.to < to ? clean.to : to};
+    if (clean.from == clean.to || left.from >= left.to) left.from = left.to = NULL;
+    if (paged) chunk->clean_from = left.from, chunk->clean_to = left.to;
+    arena->tend.reused += span_size(clean) - span_size(left);
+}
+
+static struct span clean_of(const struct arena *arena, const struct chunk *chunk, size_t size) {
+    return size >= arena->bins.paged_least ? chunk_clean(chunk, size) : (struct span){NULL, NULL};
 }
 
 /* The smallest rest that is cut off a chunk: less, and it lies about until its neighbour is freed, sorted, searched and of no use. */
@@ -44,14 +54,18 @@ static void *cut(struct arena *arena, struct chunk *chunk, size_t size) {
     uint64_t head = chunk_head(chunk);
     size_t whole = head_size(head);
     uint32_t p = head & FLAG_P;
+    struct span clean = clean_of(arena, chunk, whole);
     if (whole - size < least_rest(size)) {
+        arena->tend.reused += span_size(clean);
         set_in_use(arena, chunk, whole, p);
         chunk_set_p(chunk_at(chunk, whole), true);
+        bins_note_low(&arena->bins);
         return chunk_mem(chunk);
     }
     struct chunk *rest = chunk_at(chunk, size);
-    set_free(arena, rest, whole - size, head & FLAG_PURGED);
+    set_free(arena, rest, whole - size, head & FLAG_PURGED, clean);
     bin_insert_unsorted(&arena->bins, rest);
+    bins_note_low(&arena->bins);
     if (size < SMALL_LIMIT) arena->last_remainder = rest;
     set_in_use(arena, chunk, size, p);
     return chunk_mem(chunk);
@@ -123,6 +137,7 @@ static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **me
     }
     arena_set_top(arena, chunk, arena->top_end);
     if (arena->top_region->clean < (char *)chunk_mem(chunk)) arena->top_region->clean = chunk_mem(chunk);
+    arena->top_low = min_size(arena->top_low, arena_touched_top(arena));
     return n;
 }
 
@@ -183,6 +198,8 @@ static enum arena_status merge_or_grow(struct arena *arena, size_t size, unsigne
     *zeroed = false;
     void *found = means & MEANS_MERGE ? merge_and_find(arena, size, zeroed, &lost_lock) : NULL;
     if (lost_lock) return ARENA_REFUSED;
+    if (found == NULL && (means & (MEANS_MAP | MEANS_GROW)) && arena_await_purged(arena, size, &lost_lock)) found = from_bins(arena, size);
+    if (lost_lock) return ARENA_REFUSED;
     if (found == NULL) {
         if ((means & MEANS_MAP) && size >= conf_get(CONF_MMAP_THRESHOLD) && conf_get(CONF_MMAP_MAX) != 0) return ARENA_MAP;
         if (!(means & MEANS_GROW) || !arena_grow(arena, size)) return ARENA_FULL;
@@ -194,13 +211,14 @@ static enum arena_status merge_or_grow(struct arena *arena, size_t size, unsigne
 
 /* What of the arena has pages, as far as it knows. */
 static size_t resident(const struct arena *arena) {
-    return arena->system_bytes - arena->bins.purged - (top_size(arena) - arena_touched_top(arena));
+    return arena->system_bytes - arena->bins.clean - (top_size(arena) - arena_touched_top(arena));
 }
 
 /* Large blocks that come and go leave holes of all sizes. What is resident shall not be much more than was once needed: when a request brings new pages,
  * by growth or in a hole that was purged, as many of others' go back (arena_make_up). That costs no more than twice the faults. */
 static void note_surplus(struct arena *arena, size_t before) {
     size_t after = resident(arena), needed = arena->system_bytes - arena->bins.bytes - top_size(arena) - arena_uncoalesced(arena);
+    if (arena->purging != NULL) needed -= chunk_size(arena->purging);
     if (needed > arena->needed) store_relaxed(&arena->needed, needed);
     size_t room = arena->needed + min_size(max_size(arena->needed / SURPLUS_SHARE, SURPLUS_LEAST), footprint_spare());
     bool beyond = after > room && conf_slides();
@@ -280,6 +298,7 @@ static unsigned unpark(struct arena *arena, unsigned slot, unsigned want, void *
             bytes += chunk_size(chunk_of(mem[i]));
         }
         store_relaxed(&arena->parked_bytes, arena->parked_bytes - bytes);
+        arena_note_unmerged(arena);
         return n;
     }
     return 0;
@@ -290,6 +309,7 @@ static unsigned carve(struct arena *arena, struct chunk *chunk, size_t size, uns
     uint64_t head = chunk_head(chunk);
     size_t whole = head_size(head);
     uint32_t p = head & FLAG_P;
+    struct span clean = clean_of(arena, chunk, whole);
     unsigned made = 0;
     for (; made + 1 < n && whole >= 2 * size; made++, p = FLAG_P) {
         set_in_use(arena, chunk, size, p);
@@ -297,7 +317,7 @@ static unsigned carve(struct arena *arena, struct chunk *chunk, size_t size, uns
         chunk = chunk_at(chunk, size);
         whole -= size;
     }
-    if (made != 0) set_free(arena, chunk, whole, head & FLAG_PURGED);
+    if (made != 0) set_free(arena, chunk, whole, head & FLAG_PURGED, clean);
     store_relaxed(&mem[made], cut(arena, chunk, size));
     return made + 1;
 }
@@ -353,6 +373,7 @@ static bool extend(struct arena *arena, struct chunk *chunk, size_t old, size_t 
         chunk_wipe(next);
         char *used = (char *)chunk_mem(arena->top);
         if (arena->top_region->clean < used) arena->top_region->clean = used;
+        arena->top_low = min_size(arena->top_low, arena_touched_top(arena));
         set_in_use(arena, chunk, size, p);
         return true;
     }
@@ -363,6 +384,7 @@ static bool extend(struct arena *arena, struct chunk *chunk, size_t old, size_t 
     set_in_use(arena, chunk, whole, p);
     chunk_set_p(chunk_at(chunk, whole), true);
     cut_tail(arena, chunk, size);
+    bins_note_low(&arena->bins);
     return true;
 }
 

@@ -182,6 +182,8 @@ void arena_fork_child(void) {
                 if (another != NULL) store_release(&spare, another);
             }
         }
+        /* Who was just purging did not come along. */
+        if (load_relaxed(&arena->purge_state) != PURGE_NONE) store_relaxed(&arena->purge_state, PURGE_OVER);
         store_relaxed(&arena->threads, 0); /* the survivor counts itself again */
     }
 }

@@ -36,6 +36,28 @@ struct parked_batch {
     void *mem[PARK_MAX];
 };
 
+enum purge_state {
+    PURGE_NONE,
+    PURGE_BUSY,   /* the system is being called, without the lock */
+    PURGE_WAITED, /* likewise, and somebody sleeps */
+    PURGE_OVER    /* who enters the arena next puts the chunk back */
+};
+
+/* Memory that lies free and touched for a whole window of time (the setting `decay`) was not needed in it, and goes back at its end; unless experience
+ * says that it is soon wanted again. */
+struct tend {
+    uint64_t window; /* when it began */
+    size_t due;      /* bytes in holes that shall go back now; atomic */
+    unsigned at_bin; /* where purging it has come to, from above; 0: not begun */
+    size_t at_size;
+    size_t hold;           /* bytes that stay, */
+    uint64_t hold_until;   /* at least until then */
+    unsigned patience;     /* windows from the last regret until less is held */
+    size_t reused, regrow; /* bytes of what went back that were handed out since; bytes that went back at the top */
+    size_t given[2];       /* bytes that went back in the last windows and in those before */
+    unsigned windows;      /* that ended */
+};
+
 struct arena {
     struct lock lock;
     uint32_t id;
@@ -56,6 +78,13 @@ struct arena {
     size_t needed;  /* highest sum of what was handed out, as seen at large requests, and what lay beside that and could not go back */
     size_t debt;    /* new pages that large requests brought since more was resident than needed and a little more; */
     size_t surplus; /* as much of it as shall go back; atomic */
+
+    struct chunk *purging; /* taken out of its bin while its pages go back; NULL: none */
+    uint32_t purge_state;  /* enum purge_state, of that; atomic */
+    struct span purged;    /* what of it has no pages; who purges writes it before it changes the state */
+    size_t top_low;        /* least of what lay touched at the top in this window */
+    size_t unmerged_low;   /* and of fast_bytes + parked_bytes */
+    struct tend tend;
 
     struct fast_bin fast[FAST_BINS];
     size_t fast_bytes;
@@ -80,11 +109,23 @@ enum arena_status {
 extern struct arena arena_main;
 extern struct arena *arena_table[ARENA_LIMIT]; /* by id; [0, seal.arenas) are set */
 
+void arena_put_back(struct arena *arena); /* the chunk that was purged; the lock is held */
+
+static inline void arena_entered(struct arena *arena) {
+    arena->steps = ARENA_STEP;
+    if (UNLIKELY(load_acquire(&arena->purge_state) == PURGE_OVER)) arena_put_back(arena);
+}
+
 /* Takes the lock. False: it can't be had; go elsewhere. */
 static inline bool arena_enter(struct arena *arena) {
     if (!lock_enter(&arena->lock)) return false;
-    arena->steps = ARENA_STEP;
+    arena_entered(arena);
     return true;
+}
+
+static inline void arena_note_unmerged(struct arena *arena) {
+    size_t bytes = arena->fast_bytes + arena->parked_bytes;
+    if (bytes < arena->unmerged_low) arena->unmerged_low = bytes;
 }
 
 /* Free but not merged; may be asked without the lock. */
@@ -163,6 +204,14 @@ bool arena_trim(struct arena *arena, size_t pad, bool purge);
 /* After a large request: gives holes of up to arena->surplus bytes back. Takes the lock. */
 void arena_make_up(struct arena *arena);
 
+/* From time to time, by any thread: ends the arena's window if it lasted long enough at `now`, and gives back what is due, in calls that begin within
+ * `budget` nanoseconds. Where the lock is not free it comes back later. */
+void arena_tend(struct arena *arena, uint64_t now, uint64_t budget);
+
+/* Where a chunk of `size` bytes is just being purged: waits for it, a fifth of a millisecond at most, before the arena grows instead. The lock is let go
+ * meanwhile; *lost_lock if it can't be had again. True if something came back. */
+bool arena_await_purged(struct arena *arena, size_t size, bool *lost_lock);
+
 /* --- serve.c: from anywhere --------------------------------------------------------------------------------------------------------------- */
 
 /* One block with `size` bytes of chunk, mem aligned to `align` (16 at least): from `arena`, the spare, the main arena, or a mapping of its
@@ -176,6 +225,7 @@ void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned
 
 /* --- within the arena layer; the lock is held ------------------------------------------------------------------------------------------ */
 
+size_t arena_merge_clean(struct arena *arena, struct chunk *chunk, struct span clean); /* likewise, and so much of it has no pages */
 size_t arena_merge(struct arena *arena, struct chunk *chunk); /* an in-use chunk becomes free: into top or unsorted; bytes it has become */
 void *arena_next_in_chain(struct arena *arena, const void *mem, const char *line);                          /* checked */
 unsigned arena_pop_fast(struct arena *arena, unsigned index, unsigned most, void **mem, const char *line);  /* the youngest, checked */

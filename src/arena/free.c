@@ -117,7 +117,16 @@ uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size
 
 static bool close_if_free(struct arena *arena, struct chunk *chunk, size_t size);
 
-size_t arena_merge(struct arena *arena, struct chunk *chunk) {
+/* Of two the larger: a chunk knows of one. */
+static inline void larger_span(const struct arena *arena, struct span *span, const struct chunk *chunk, size_t size) {
+    if (size < arena->bins.paged_least) return;
+    struct span other = chunk_clean(chunk, size);
+    if (span_size(other) > span_size(*span)) *span = other;
+}
+
+size_t arena_merge(struct arena *arena, struct chunk *chunk) { return arena_merge_clean(arena, chunk, (struct span){NULL, NULL}); }
+
+size_t arena_merge_clean(struct arena *arena, struct chunk *chunk, struct span clean) {
     lock_count_chunk();
     uint64_t head = chunk_head(chunk);
     size_t size = head_size(head);
@@ -132,6 +141,7 @@ size_t arena_merge(struct arena *arena, struct chunk *chunk) {
         struct chunk *before = previous(arena, chunk);
         arena_take_out(arena, before, ARENA_LIST_LINE);
         chunk_wipe(chunk);
+        larger_span(arena, &clean, before, chunk_size(before));
         size += chunk_size(before);
         chunk = before;
     }
@@ -142,12 +152,14 @@ size_t arena_merge(struct arena *arena, struct chunk *chunk) {
         if ((tag & TAG_STATE) == TAG_BINNED) {
             arena_take_out(arena, next, ARENA_LIST_LINE);
             chunk_wipe(next);
+            larger_span(arena, &clean, next, head_size(next_head));
             size += head_size(next_head);
         } else {
             chunk_set(next, head_size(next_head), (uint32_t)(next_head & (FLAG_MASK & ~FLAG_P)), tag);
         }
         chunk_set(chunk, size, FLAG_P | arena->flag_a, TAG_BINNED | arena->id);
         chunk_at(chunk, size)->prev_size = size;
+        if (size >= arena->bins.paged_least) chunk->clean_from = clean.from, chunk->clean_to = clean.to;
         if (!close_if_free(arena, chunk, size)) bin_insert_unsorted(&arena->bins, chunk);
     }
     return size;
@@ -273,6 +285,9 @@ bool arena_grow(struct arena *arena, size_t size) {
     struct region *region =
         arena == &arena_main ? region_grow_main(old, need, fresh, pad, &extended) : region_grow_heap(old, need, fresh, pad, &extended);
     if (region == NULL) return false;
+    size_t again = min_size(arena->tend.regrow, need);
+    arena->tend.regrow -= again;
+    arena->tend.reused += again;
     if (arena->trimmed) {
         arena->trimmed = false;
         arena->regret = min_size(max_size(2 * arena->regret, REGRET_LEAST), REGRET_MOST);
@@ -280,6 +295,7 @@ bool arena_grow(struct arena *arena, size_t size) {
     if (extended) {
         set_system_bytes(arena, arena->system_bytes + ((size_t)region->end - old_end));
     } else {
+        arena->top_low = 0;
         retire_top(arena);
         region->next = arena->regions;
         arena->regions = region;
@@ -496,6 +512,7 @@ unsigned arena_pop_fast(struct arena *arena, unsigned index, unsigned most, void
     bin->count = count;
     store_relaxed(&arena->fast_bytes, arena->fast_bytes - n * size);
     arena->fast_count -= n;
+    arena_note_unmerged(arena);
     return n;
 }
 
@@ -600,7 +617,7 @@ static void drain_for_owner(struct arena *arena) {
     size_t room = deserted ? 0 : max_size(INBOX_BYTES, load_relaxed(&arena->system_bytes) / INBOX_SHARE);
     for (size_t bytes; (bytes = load_relaxed(&arena->inbox_bytes)) > room;) {
         if (!(bytes > 2 * room + INBOX_BYTES ? lock_enter(&arena->lock) : lock_try(&arena->lock))) return;
-        arena->steps = ARENA_STEP;
+        arena_entered(arena);
         unsigned n = empty_inbox(arena, 0);
         trim_by_threshold(arena);
         lock_leave(&arena->lock);

@@ -1,37 +1,180 @@
 /* purge.c: gives the whole pages inside free chunks back to the system.
  *
- * First the unsorted bin is gone through: what has whole pages is sorted, the rest turns once round. Then the sorted bins, from the largest size down;
- * a part of one chunk and one system call in each critical section. A chunk that was purged carries a flag until it changes, so it is not purged again.
- * SPDX-License-Identifier: MIT */
+ * First what may have pages is sorted. Then the sorted bins are gone through, from the largest size down, a chunk or a part of one at a time: under the lock it
+ * is taken out of its bin and sealed as `purging`; the system is called without the lock; and who enters the arena next, mostly the same thread, puts the
+ * chunk back, merged with what came free beside it. A chunk that was purged carries a flag until it changes, so it is not purged again. Mappings stay whole.
+ *
+ * What goes back by itself is what nobody needed: the least that lay free in a window of time. SPDX-License-Identifier: MIT */
 #include "arena/arena.h"
 
 #include "conf/conf.h"
+#include "heap/retain.h"
 #include "os/os.h"
+#include "os/report.h"
 
-/* Of a chunk in one critical section; dense, the system takes 0.1 ms or more for it. Twice as much after each call that was short: a chunk may be many
- * GiB of which hardly any was ever touched. */
-#define PURGE_PART MIB(1)
-#define PURGE_MOST MIB(1024)
+/* Of a chunk in one call; dense, the system takes 0.1 ms or more for it. Twice as much after each call that was short: a chunk may be many GiB of which
+ * hardly any was ever touched. */
+#define PURGE_PART_LEAST MIB(1)
+#define PURGE_PART_MOST MIB(1024)
 #define PURGE_SHORT 50000u /* ns */
-#define PURGE_LONG 200000u /* of calls, then whoever waits comes first for: */
-#define PURGE_PAUSE 100000u
+#define AWAIT_MOST 200000u /* ns */
 #define HOLE_LEAST KIB(64) /* that makes up for growth */
+#define TEND_LEAST KIB(64) /* of the top, and of what is held */
+#define REGRET_WINDOWS 32  /* what went back within one to two times so many of them counts for regret, */
+#define REGRET_SHARE 32    /* if this share of it is wanted again in one */
+#define PATIENCE_MOST 64
 
-struct pages {
-    char *start, *end; /* whole pages behind the links of a free chunk and before its end; none if start >= end */
-};
-
-static struct pages pages_of(const struct chunk *chunk) {
+/* Whole pages behind the links of a free chunk and before its end; none if from >= to. */
+static struct span pages_of(const struct chunk *chunk) {
     size_t page = os_page_size();
-    return (struct pages){(char *)align_up((size_t)(chunk + 1), page), (char *)align_down((size_t)chunk + chunk_size(chunk), page)};
+    return (struct span){(char *)align_up((size_t)(chunk + 1), page), (char *)align_down((size_t)chunk + chunk_size(chunk), page)};
 }
 
-/* Ends when the first one that stayed is the oldest again; at the latest after as many as there are in all bins. */
-static bool sort_those_with_pages(struct arena *arena) {
+/* Which of them it has not, as it says: written over, that must not lead beyond its own pages. */
+static struct span clean_pages(const struct chunk *chunk) {
+    struct span pages = pages_of(chunk), clean = chunk_clean(chunk, chunk_size(chunk));
+    bool good =
+        clean.from >= pages.from && clean.to <= pages.to && (((uintptr_t)clean.from | (uintptr_t)clean.to) & (os_page_size() - 1)) == 0;
+    return good ? clean : (struct span){NULL, NULL};
+}
+
+/* Of the pages that are left the next `most` bytes, beside those that went back. */
+static struct span part_of(struct span pages, struct span clean, size_t most) {
+    if (clean.from == clean.to) return (struct span){pages.from, pages.from + min_size(span_size(pages), most)};
+    if (clean.from > pages.from) return (struct span){clean.from - min_size((size_t)(clean.from - pages.from), most), clean.from};
+    if (clean.to >= pages.to) return (struct span){clean.to, clean.to};
+    return (struct span){clean.to, clean.to + min_size((size_t)(pages.to - clean.to), most)};
+}
+
+/* --- one chunk ------------------------------------------------------------------------------------------------------------------------------- */
+
+static void take_for_purge(struct arena *arena, struct chunk *chunk) {
+    size_t size = chunk_size(chunk);
+    arena_take_out(arena, chunk, ARENA_LIST_LINE);
+    chunk_set(chunk, size, FLAG_P | arena->flag_a, TAG_PURGING | arena->id);
+    chunk_set_p(chunk_at(chunk, size), true);
+    arena->purging = chunk;
+    arena->purged = clean_pages(chunk);
+    store_relaxed(&arena->purge_state, PURGE_BUSY);
+}
+
+void arena_put_back(struct arena *arena) {
+    struct chunk *chunk = arena->purging;
+    struct span clean = arena->purged;
+    uint64_t head = chunk_head(chunk);
+    size_t size = head_size(head);
+    arena->purging = NULL;
+    store_relaxed(&arena->purge_state, PURGE_NONE);
+    if (UNLIKELY(head_tag(head, chunk) != (TAG_PURGING | arena->id))) {
+        fatal("corrupted size vs. prev_size", "free chunk at %p: its header 0x%lx was overwritten while its pages went back to the system",
+              (void *)chunk, (unsigned long)head);
+    }
+    uint32_t tag = arena_check_behind(arena, chunk, size, "corrupted size vs. prev_size");
+    struct chunk *next = chunk_at(chunk, size);
+    if (!(head & FLAG_P) || next == arena->top || (tag & TAG_STATE) == TAG_BINNED) {
+        chunk_set(chunk, size, (head & FLAG_P) | arena->flag_a, TAG_IN_USE | arena->id);
+        arena_merge_clean(arena, chunk, clean);
+        return;
+    }
+    struct span pages = pages_of(chunk);
+    chunk_set(chunk, size, FLAG_P | arena->flag_a, arena->bins.binned);
+    chunk->clean_from = clean.from;
+    chunk->clean_to = clean.to;
+    next->prev_size = size;
+    chunk_set_p(next, false);
+    bin_insert_sorted(&arena->bins, chunk);
+    if (clean.from <= pages.from && clean.to >= pages.to) bin_note_purged(&arena->bins, chunk);
+}
+
+bool arena_await_purged(struct arena *arena, size_t size, bool *lost_lock) {
+    if (arena->purging == NULL || chunk_size(arena->purging) < size) return false;
+    uint32_t busy = PURGE_BUSY;
+    if (cas_acquire(&arena->purge_state, &busy, PURGE_WAITED)) busy = PURGE_WAITED;
+    lock_leave(&arena->lock);
+    if (busy == PURGE_WAITED) prim_wait(&arena->purge_state, PURGE_WAITED, AWAIT_MOST);
+    *lost_lock = !arena_enter(arena);
+    return !*lost_lock;
+}
+
+/* --- a pass ---------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Goes over the sorted bins: sizes up to `size` of bin `index`, down to bin `least`. */
+struct pass {
+    unsigned index, least;
+    size_t size;
+    size_t gone;  /* bytes that went back */
+    size_t part;  /* bytes in one call */
+    bool refused; /* the system said no (locked in memory, say), or the lock could not be had: over */
+};
+
+/* The next chunk that was not purged; NULL at the end, or (*more) after enough steps. Of a size the first is looked at and the second, which is purged if
+ * any but the first is not: those that are done go to the end, new ones come second. */
+static struct chunk *next_unpurged(struct arena *arena, struct pass *pass, bool *more) {
+    for (unsigned step = 0; step < ARENA_STEP; step++) {
+        struct chunk *head = bin_head_at_most(&arena->bins, pass->index, pass->size), *chunk = head;
+        if (head == NULL) {
+            *more = pass->index != pass->least;
+            if (!*more) return NULL;
+            pass->index--;
+            pass->size = SIZE_MAX;
+            continue;
+        }
+        pass->size = chunk_size(head);
+        if (chunk_head(chunk) & FLAG_PURGED) chunk = bin_second_of_size(&arena->bins, head);
+        if (chunk == NULL || (chunk_head(chunk) & FLAG_PURGED) || pass->size < arena->bins.paged_least) {
+            pass->size -= CHUNK_ALIGN;
+            continue;
+        }
+        struct span pages = pages_of(chunk), clean = clean_pages(chunk);
+        if (pages.from < pages.to && span_size(part_of(pages, clean, SIZE_MAX)) != 0) return chunk;
+        bin_note_purged(&arena->bins, chunk);
+    }
+    return NULL;
+}
+
+/* Purges a chunk, or a part of it; false at the end. */
+static bool purge_next(struct arena *arena, struct pass *pass) {
+    bool more = true;
+    if (!arena_enter(arena)) {
+        pass->refused = true;
+        return false;
+    }
+    if (arena->purging != NULL) { /* somebody else is at it */
+        bool gone;
+        arena_await_purged(arena, 0, &gone);
+        if (!gone) lock_leave(&arena->lock);
+        return !gone;
+    }
+    struct chunk *chunk = next_unpurged(arena, pass, &more);
+    if (chunk == NULL) {
+        lock_leave(&arena->lock);
+        return more;
+    }
+    take_for_purge(arena, chunk);
+    struct span clean = arena->purged, part = part_of(pages_of(chunk), clean, pass->part);
+    lock_leave(&arena->lock);
+    uint64_t before = os_clock();
+    bool done = os_discard(part.from, span_size(part), SEEMALLOC_CALL_MADVISE_PURGE);
+    if (span_size(part) == pass->part) {
+        pass->part = os_clock() - before < PURGE_SHORT ? min_size(2 * pass->part, PURGE_PART_MOST) : PURGE_PART_LEAST;
+    }
+    if (done) {
+        if (part.to != clean.from) arena->purged.to = part.to;
+        if (part.from != clean.to || clean.from == clean.to) arena->purged.from = part.from;
+        pass->gone += span_size(part);
+    }
+    pass->refused = !done;
+    if (exchange_acq_rel(&arena->purge_state, PURGE_OVER) == PURGE_WAITED) prim_wake(&arena->purge_state, INT32_MAX);
+    if (arena_enter(arena)) lock_leave(&arena->lock);
+    return done;
+}
+
+/* Sorts what the unsorted bin holds now: all of it, or only what may have whole pages; the rest turns round once, until the first that stayed is the oldest
+ * again. */
+static bool sort(struct arena *arena, bool all, uint64_t deadline) {
     const struct chunk *first = NULL;
-    size_t left = SIZE_MAX;
-    while (left != 0) {
-        if (!arena_enter(arena)) return false;
+    for (size_t left = SIZE_MAX; left != 0;) {
+        if (os_clock() >= deadline || !arena_enter(arena)) return false;
         left = min_size(left, arena->bins.count);
         for (unsigned step = 0; step < ARENA_STEP && left != 0; step++, left--) {
             struct chunk *chunk = bin_is_empty(&arena->bins, BIN_UNSORTED) ? NULL : bin_last_unsorted(&arena->bins);
@@ -39,8 +182,7 @@ static bool sort_those_with_pages(struct arena *arena) {
                 left = 0;
                 break;
             }
-            struct pages pages = pages_of(chunk);
-            if (pages.start < pages.end) {
+            if (all || chunk_size(chunk) >= arena->bins.paged_least) {
                 bin_sort_last(&arena->bins);
                 continue;
             }
@@ -53,95 +195,33 @@ static bool sort_those_with_pages(struct arena *arena) {
     return true;
 }
 
-/* Where a pass over the sorted bins is: sizes up to `size` of bin `index`, down to bin `least`. Of a chunk that was begun, and that is still the same if
- * its header is, the pages before `next` are done. */
-struct pass {
-    unsigned index, least;
-    size_t size;
-    const struct chunk *begun;
-    uint64_t head;
-    char *next;
-    size_t gone;     /* bytes that went back */
-    size_t part;     /* bytes in one call */
-    uint64_t burden; /* ns in calls since others were let in */
-};
-
-/* A part of the chunk's pages. True if nothing is left to do with it. */
-static bool purge_part(struct pass *pass, const struct chunk *chunk) {
-    struct pages pages = pages_of(chunk);
-    uint64_t head = chunk_head(chunk);
-    char *from = chunk == pass->begun && head == pass->head ? pass->next : pages.start;
-    if (from >= pages.end) return true;
-    size_t bytes = min_size((size_t)(pages.end - from), pass->part);
-    pass->begun = NULL;
-    uint64_t before = os_clock();
-    bool done = os_discard(from, bytes, SEEMALLOC_CALL_MADVISE_PURGE);
-    uint64_t took = os_clock() - before;
-    if (bytes == pass->part) pass->part = took < PURGE_SHORT ? min_size(2 * bytes, PURGE_MOST) : PURGE_PART;
-    if (done) pass->gone += bytes;
-    pass->burden += took;
-    if (!done) pass->size -= CHUNK_ALIGN; /* locked in memory, say: another pass will try again */
-    if (!done || from + bytes == pages.end) return done;
-    pass->begun = chunk;
-    pass->head = head;
-    pass->next = from + bytes;
-    return false;
-}
-
-/* Purges a part of the next chunk that was not purged; false at the end. Of a size the first is looked at and the second, which is purged if any but
- * the first is not: those that are done go to the end, new ones come second. */
-static bool purge_next(struct arena *arena, struct pass *pass) {
-    for (unsigned step = 0; step < ARENA_STEP; step++) {
-        struct chunk *head = bin_head_at_most(&arena->bins, pass->index, pass->size), *chunk = head;
-        if (head == NULL) {
-            if (pass->index == pass->least) return false;
-            pass->index--;
-            pass->size = SIZE_MAX;
-            continue;
-        }
-        pass->size = chunk_size(head);
-        if (chunk_head(chunk) & FLAG_PURGED) chunk = bin_second_of_size(&arena->bins, head);
-        if (chunk == NULL || (chunk_head(chunk) & FLAG_PURGED)) {
-            pass->size -= CHUNK_ALIGN;
-            continue;
-        }
-        if (purge_part(pass, chunk)) {
-            bin_note_purged(&arena->bins, chunk);
-            if (chunk != head) bin_move_to_end(&arena->bins, pass->index, head, chunk);
-        }
-        return true;
+/* Purges chunks until `enough` bytes are gone or the deadline is reached; no more rounds than what is there at the start may need: others may go on
+ * adding. False if it was cut short. */
+static bool go_on(struct arena *arena, struct pass *pass, size_t enough, uint64_t deadline) {
+    size_t most = load_relaxed(&arena->bins.count) + load_relaxed(&arena->bins.bytes) / PURGE_PART_LEAST + BIN_COUNT;
+    bool in_time = true;
+    for (bool more = true; more && most != 0 && pass->gone < enough && in_time; most--) {
+        more = purge_next(arena, pass);
+        in_time = deadline == UINT64_MAX || os_clock() < deadline;
     }
-    return true;
+    return !pass->refused && in_time;
 }
 
-/* Lets the lock go, and from time to time those who wait for it, fork above all, have it. */
-static void leave_to_others(struct arena *arena, struct pass *pass) {
-    bool waited = (load_relaxed(&arena->lock.word) & LOCK_WAITED) && pass->burden >= PURGE_LONG;
-    lock_leave(&arena->lock);
-    if (!waited) return;
-    uint32_t never = 0;
-    prim_wait(&never, 0, PURGE_PAUSE);
-    pass->burden = 0;
+static struct pass pass_from(size_t most_size, size_t least) {
+    return (struct pass){.index = bin_index(most_size), .least = bin_index(least), .size = most_size, .part = PURGE_PART_LEAST};
 }
 
-/* Purges chunks, whole ones, until `enough` bytes are gone, which are added to *gone; no more rounds than what is there at the start may need: others may
- * go on adding. False if the lock could not be had. */
+/* Of sizes from `least` to `most_size`; what went back is added to *gone. */
 static bool purge(struct arena *arena, size_t least, size_t most_size, size_t enough, size_t *gone) {
     if (most_size < least) return true;
-    if (!sort_those_with_pages(arena)) return false;
-    struct pass pass = {.index = bin_index(most_size), .least = bin_index(least), .size = most_size, .part = PURGE_PART};
-    size_t most = SIZE_MAX;
-    bool more = true, entered = true;
-    for (size_t round = 0; more && round < most && (pass.gone < enough || pass.begun != NULL); round++) {
-        entered = arena_enter(arena);
-        if (!entered) break;
-        if (round == 0) most = arena->bins.count + arena->bins.bytes / PURGE_PART + BIN_COUNT;
-        more = purge_next(arena, &pass);
-        leave_to_others(arena, &pass);
-    }
+    if (!sort(arena, false, UINT64_MAX)) return false;
+    struct pass pass = pass_from(most_size, least);
+    bool through = go_on(arena, &pass, enough, UINT64_MAX);
     *gone += pass.gone;
-    return entered;
+    return through;
 }
+
+/* --- for growth ------------------------------------------------------------------------------------------------------------------------------ */
 
 /* The top first, for it is cut last. */
 static bool make_up_from_top(struct arena *arena, size_t surplus, size_t *gone) {
@@ -167,10 +247,90 @@ void arena_make_up(struct arena *arena) {
     lock_leave(&arena->lock);
 }
 
+/* --- by itself ------------------------------------------------------------------------------------------------------------------------------- */
+
+/* What experience says is soon wanted again stays, until a number of windows went by without regret: twice as many after each. */
+static void learn(struct tend *tend, uint64_t now, uint64_t window) {
+    if (tend->windows++ % REGRET_WINDOWS == 0) {
+        tend->given[1] = tend->given[0];
+        tend->given[0] = 0;
+    }
+    size_t given = tend->given[0] + tend->given[1];
+    if (tend->reused >= max_size(TEND_LEAST, given / REGRET_SHARE) && given != 0) {
+        size_t most = min_size(conf_get(CONF_RETAIN_MAX), footprint_spare());
+        tend->hold = min_size(min_size(tend->hold + tend->reused, given), most);
+        tend->patience = min_unsigned(2 * tend->patience + 1, PATIENCE_MOST);
+        tend->hold_until = now + tend->patience * window;
+    } else if (now >= tend->hold_until) {
+        tend->hold = tend->hold / 2 >= TEND_LEAST ? tend->hold / 2 : 0;
+        tend->patience /= 2;
+        tend->hold_until = now + tend->patience * window;
+    }
+    tend->reused = 0;
+}
+
+/* The lock is held. What lay idle for the whole window is due; the top's part goes back at once. True if backlogs lay untouched as well. */
+static bool end_window(struct arena *arena, uint64_t now, uint64_t window) {
+    struct tend *tend = &arena->tend;
+    size_t touched = arena_touched_top(arena), top = min_size(arena->top_low, touched),
+           holes = min_size(arena->bins.dirty_low, arena->bins.dirty);
+    size_t unmerged = arena->fast_bytes + arena->parked_bytes, old = min_size(arena->unmerged_low, unmerged);
+    if (window == 0) top = touched, holes = arena->bins.dirty, old = unmerged;
+    learn(tend, now, window);
+    size_t due = top + holes > tend->hold ? top + holes - tend->hold : 0, from_top = min_size(due, top);
+    if (from_top >= TEND_LEAST) {
+        size_t before = arena->system_bytes;
+        arena_trim_top(arena, 0, touched - from_top);
+        if (arena->system_bytes < before) {
+            tend->regrow += before - arena->system_bytes;
+            tend->given[0] += before - arena->system_bytes;
+        }
+    }
+    store_relaxed(&tend->due, due - from_top);
+    tend->at_bin = 0;
+    store_relaxed(&tend->window, now);
+    arena->bins.dirty_low = arena->bins.dirty;
+    arena->top_low = arena_touched_top(arena);
+    arena->unmerged_low = unmerged;
+    return 2 * old > unmerged || load_relaxed(&arena->inbox) != NULL || arena->inbox_rest != NULL;
+}
+
+void arena_tend(struct arena *arena, uint64_t now, uint64_t budget) {
+    size_t decay = conf_get(CONF_DECAY);
+    uint64_t window = decay * (uint64_t)1000000, due;
+    if (decay > INT64_MAX / 1000000 / REGRET_WINDOWS || load_relaxed(&arena->lock.word) != LOCK_FREE) return;
+    if ((int64_t)(now - load_relaxed(&arena->tend.window)) >= (int64_t)window) {
+        if (!arena_enter(arena)) return;
+        bool old = (int64_t)(now - arena->tend.window) >= (int64_t)window && end_window(arena, now, window);
+        lock_leave(&arena->lock);
+        if (old && !arena_merge_all(arena)) return;
+    }
+    due = load_relaxed(&arena->tend.due);
+    if (due == 0) return;
+    uint64_t deadline = os_clock() + budget;
+    struct pass pass = pass_from(SIZE_MAX, arena->bins.paged_least);
+    if (!arena_enter(arena)) return;
+    bool begun = arena->tend.at_bin != 0;
+    if (begun) pass.index = arena->tend.at_bin, pass.size = arena->tend.at_size;
+    lock_leave(&arena->lock);
+    if (!begun && !sort(arena, true, deadline)) return;
+    go_on(arena, &pass, due, deadline);
+    bool in_time = os_clock() < deadline;
+    if (!arena_enter(arena)) return;
+    arena->tend.given[0] += pass.gone;
+    arena->tend.at_bin = pass.index;
+    arena->tend.at_size = pass.size;
+    /* Gone through, what is left has no whole pages; refused by the system, the next window will tell. */
+    store_relaxed(&arena->tend.due, in_time || pass.gone >= due ? 0 : due - pass.gone);
+    lock_leave(&arena->lock);
+}
+
+/* --- on demand ------------------------------------------------------------------------------------------------------------------------------- */
+
 bool arena_trim(struct arena *arena, size_t pad, bool purge_holes) {
     if (!arena_merge_all(arena)) return false;
     size_t purged = 0;
-    if (purge_holes) purge(arena, os_page_size(), SIZE_MAX, SIZE_MAX, &purged);
+    if (purge_holes) purge(arena, arena->bins.paged_least, SIZE_MAX, SIZE_MAX, &purged);
     bool any = purged != 0;
     if (!arena_enter(arena)) return any;
     size_t before = arena->system_bytes;

@@ -15,7 +15,11 @@
 #define CLASS_FIRST_CLOSED (CLASS_EXACT + 33)
 _Static_assert(CLASS_SIZE_ABOVE(CLASS_FIRST_CLOSED - 1) <= FIRST_BYTES && CLASS_SIZE_ABOVE(CLASS_FIRST_CLOSED) > FIRST_BYTES,
                "the next one");
-#define SHARE_SMALL 1 /* blocks held for each that may lie idle */
+#define TEND_EVERY 1000000u /* ns */
+#define COME_EVERY 20000u   /* ns */
+#define COME_AT_ONCE 500u
+#define TEND_LONGEST 20000000u /* in one slow path */
+#define SHARE_SMALL 1          /* blocks held for each that may lie idle */
 #define SHARE_MEDIUM 16
 
 struct cache cache_none, cache_dead;
@@ -85,9 +89,14 @@ static void set_budget(struct cache *cache) {
 }
 
 static void magazines_init(struct cache *cache) {
+    store_relaxed(&cache->torn, 1);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     bool wanted = conf_get(CONF_TCACHE_MAX) != 0 && conf_get(CONF_TCACHE_COUNT) != 0 && conf_get(CONF_PERTURB) == 0;
     cache->classes = wanted ? class_above(request_size(conf_get(CONF_TCACHE_MAX))) + 1 : 0;
     cache->reserved = 0;
+    cache->quiet = false;
+    cache->watch = WATCH_NOT;
+    cache->gives = 0;
     cache->held = cache->peak[0] = cache->peak[1] = cache->low[0] = cache->low[1] = cache->ceiling = 0;
     set_budget(cache);
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
@@ -97,6 +106,8 @@ static void magazines_init(struct cache *cache) {
         cache->missed[size_class] = 0;
         cache->net[size_class] = 0;
     }
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    store_relaxed(&cache->torn, 0);
 }
 
 static struct cache *cache_new(void) {
@@ -107,6 +118,7 @@ static struct cache *cache_new(void) {
     struct cache *cache = os_map_guarded(sizeof *cache);
     if (cache == NULL) return NULL;
     cache->state = CACHE_LIVE;
+    cache->torn = 1; /* until its magazines are set up */
     cache->next = load_relaxed(&all_caches);
     while (!cas_acq_rel(&all_caches, &cache->next, cache)) {}
     return cache;
@@ -119,9 +131,9 @@ static NOINLINE struct cache *cache_begin(void) {
     if (cache == NULL) return NULL;
     add_relaxed(&live_caches, 1);
     cache->arena = arena_attach(prim_is_main_thread());
-    cache->misses = 0;
+    cache->misses = cache->misses_aged = cache->turns = 0;
+    cache->tended = cache->aged = cache->come = os_clock();
     store_relaxed(&cache->slow, 0);
-    store_relaxed(&cache->torn, 0);
     store_relaxed(&cache->in_transit, 0);
     magazines_init(cache);
     cache_self = owned = cache;
@@ -162,8 +174,24 @@ static void count_net(struct cache *cache, size_t size, int n) {
 static void **bottom_of(struct cache *cache, unsigned size_class, void *const *top) {
     void **narrow = cache->narrow[size_class], **wide = cache->wide[size_class];
     if ((uintptr_t)top - (uintptr_t)narrow <= sizeof cache->narrow[0]) return narrow;
-    return (uintptr_t)top - (uintptr_t)wide <= sizeof cache->wide[0] ? wide : cache->deep[size_class];
+    return size_class > CLASS_EXACT || (uintptr_t)top - (uintptr_t)wide <= sizeof cache->wide[0] ? wide : cache->deep[size_class];
 }
+
+/* The same for the owner. `bottom` may stand above: see hide_all. */
+static void **base_of(struct cache *cache, unsigned size_class) { return bottom_of(cache, size_class, cache->magazine[size_class].limit); }
+static unsigned count_of(struct cache *cache, unsigned size_class) {
+    return (unsigned)(cache->magazine[size_class].top - base_of(cache, size_class));
+}
+/* While limits move a signal handler must not hit: until it is over this thread seems to have no cache. */
+static void pause_hits(void) {
+    store_relaxed(&cache_self, &cache_dead);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+static void resume_hits(struct cache *cache) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    store_relaxed(&cache_self, cache);
+}
+static void show(struct cache *cache, unsigned size_class) { cache->magazine[size_class].bottom = base_of(cache, size_class); }
 
 /* --- blocks leave a magazine --------------------------------------------------------------------------------------------------------------- */
 
@@ -207,9 +235,10 @@ static void send_home(struct cache *cache, unsigned size_class) {
     }
 }
 
-/* The older n blocks of a magazine leave it; it is shrunk first, so that no pointer is in two places. */
-static void flush_older(struct cache *cache, unsigned size_class, unsigned n) {
+/* The older n blocks of a magazine leave it, to be parked or merged; it is shrunk first, so that no pointer is in two places. */
+static void flush_older(struct cache *cache, unsigned size_class, unsigned n, bool park) {
     struct magazine *magazine = &cache->magazine[size_class];
+    show(cache, size_class);
     unsigned count = (unsigned)(magazine->top - magazine->bottom);
     n = min_unsigned(n, min_unsigned(count, TRANSIT_MAX));
     count_class(cache, size_class, -(int)n);
@@ -219,7 +248,7 @@ static void flush_older(struct cache *cache, unsigned size_class, unsigned n) {
     store_relaxed(&magazine->top, magazine->top - n);
     store_relaxed(&cache->in_transit, n);
     store_relaxed(&cache->torn, 0);
-    send_home(cache, size_class);
+    send_home(cache, park && !cache->quiet ? size_class : CLASS_COUNT);
 }
 
 /* Everything leaves, of all classes at once, and none of it is parked. */
@@ -230,6 +259,7 @@ static void flush_all(struct cache *cache) {
         store_relaxed(&cache->torn, 1);
         while (size_class < CLASS_COUNT && n < TRANSIT_MAX) {
             struct magazine *magazine = &cache->magazine[size_class];
+            show(cache, size_class);
             if (magazine->top == magazine->bottom) {
                 size_class++;
                 continue;
@@ -247,17 +277,18 @@ static void flush_all(struct cache *cache) {
 
 /* --- limits ------------------------------------------------------------------------------------------------------------------------------------ */
 
-static unsigned limit_of(const struct cache *cache, unsigned size_class) {
-    return (unsigned)(cache->magazine[size_class].limit - cache->magazine[size_class].bottom);
+static unsigned limit_of(struct cache *cache, unsigned size_class) {
+    if (UNLIKELY(cache->watch != WATCH_NOT)) return cache->room[size_class];
+    return (unsigned)(cache->magazine[size_class].limit - base_of(cache, size_class));
 }
 
-/* A magazine moves to slots that suffice for `limit` blocks. A signal handler must not hit between the steps: until they are done this thread seems to
- * have no cache. */
+/* A magazine moves to slots that suffice for `limit` blocks. */
 static void move_magazine(struct cache *cache, unsigned size_class, unsigned limit) {
     struct magazine *magazine = &cache->magazine[size_class];
-    store_relaxed(&cache_self, &cache_dead);
+    pause_hits();
     store_relaxed(&cache->torn, 1);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    show(cache, size_class);
     unsigned count = (unsigned)(magazine->top - magazine->bottom);
     void **slots = limit <= WIDE_MAX ? cache->wide[size_class] : cache->deep[size_class];
     for (unsigned i = 0; i < count; i++) store_relaxed(&slots[i], load_relaxed(&magazine->bottom[i]));
@@ -267,27 +298,73 @@ static void move_magazine(struct cache *cache, unsigned size_class, unsigned lim
     magazine->limit = slots + limit;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     store_relaxed(&cache->torn, 0);
-    store_relaxed(&cache_self, cache);
+    resume_hits(cache);
 }
 
-static unsigned slots_at(const struct cache *cache, unsigned size_class) {
-    void **bottom = cache->magazine[size_class].bottom;
+static unsigned slots_at(struct cache *cache, unsigned size_class) {
+    void **bottom = base_of(cache, size_class);
     return bottom == cache->narrow[size_class] ? NARROW_MAX : bottom == cache->wide[size_class] ? WIDE_MAX : DEEP_MAX;
+}
+
+/* Hits tell nobody that time goes on. A cache that is watched lets its thread hit only so often: the blocks in its magazines are hidden (`bottom` stands
+ * at a false limit), which lets a few more in. WATCH_LIGHT brings the thread by each time it takes or gives a block, as long as that is seldom (may_come).
+ * WATCH_DRAIN is for one that does nothing but free: what it does next will be seen, and it goes on at almost full speed. */
+static void watch_class(struct cache *cache, unsigned size_class) {
+    struct magazine *magazine = &cache->magazine[size_class];
+    void **limit = base_of(cache, size_class) + cache->room[size_class],
+         **near = magazine->top + (cache->watch == WATCH_DRAIN ? WATCH_STEP : 0);
+    magazine->limit = near < limit ? near : limit;
+    magazine->bottom = magazine->limit; /* what comes in is hidden as well */
+}
+
+static void set_watch(struct cache *cache, enum watch watch) {
+    enum watch before = cache->watch;
+    if (LIKELY(before == watch)) return;
+    pause_hits();
+    for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
+        if (before == WATCH_NOT) cache->room[size_class] = (uint16_t)limit_of(cache, size_class);
+        cache->watch = watch;
+        if (watch != WATCH_NOT) {
+            watch_class(cache, size_class);
+        } else {
+            cache->magazine[size_class].limit = base_of(cache, size_class) + cache->room[size_class];
+            show(cache, size_class);
+        }
+        cache->watch = before;
+    }
+    cache->watch = watch;
+    resume_hits(cache);
+}
+
+static void watch_on(struct cache *cache, unsigned size_class) {
+    if (LIKELY(cache->watch == WATCH_NOT)) return;
+    pause_hits();
+    watch_class(cache, size_class);
+    resume_hits(cache);
+}
+
+/* Whether the thread comes by seldom enough: a leaky bucket, once in COME_EVERY in the long run, COME_AT_ONCE times in a row. */
+static bool may_come(struct cache *cache, uint64_t now) {
+    uint64_t earliest = now - COME_AT_ONCE * COME_EVERY;
+    if (cache->come >= now) return false;
+    cache->come = (cache->come > earliest ? cache->come : earliest) + COME_EVERY;
+    return true;
 }
 
 static void set_limit(struct cache *cache, unsigned size_class, unsigned count) {
     struct magazine *magazine = &cache->magazine[size_class];
     cache->reserved += class_size(size_class) * ((size_t)count - limit_of(cache, size_class));
+    if (cache->watch != WATCH_NOT) cache->room[size_class] = (uint16_t)count; /* it is open then until watch_on */
     if (count > slots_at(cache, size_class)) {
         move_magazine(cache, size_class, count);
     } else {
-        magazine->limit = magazine->bottom + count;
+        magazine->limit = base_of(cache, size_class) + count;
     }
 }
 
 /* Whether the class has no magazine and would not get one now: medium sizes of which the program holds few. (A shared arena is looked at each time.) */
-static ALWAYS_INLINE bool stays_closed(const struct cache *cache, unsigned size_class) {
-    return cache->magazine[size_class].limit == cache->magazine[size_class].bottom && size_class >= CLASS_FIRST_CLOSED &&
+static ALWAYS_INLINE bool stays_closed(struct cache *cache, unsigned size_class) {
+    return size_class >= CLASS_FIRST_CLOSED && limit_of(cache, size_class) == 0 &&
            (uint64_t)(cache->net[size_class] + SHARE_MEDIUM - 1) < 2 * SHARE_MEDIUM - 1 && !below_ceiling(cache, 0) &&
            load_relaxed(&cache->arena->threads) == 1;
 }
@@ -302,6 +379,7 @@ static ALWAYS_INLINE bool passes_by(struct cache *cache, unsigned size_class) {
 /* After a miss: opens a magazine, or doubles it while all limits allow. It may grow to what the thread took less what it gave, in blocks (a
  * thread that only frees counts likewise), by a share; without one while idle blocks cost nothing. */
 static void widen(struct cache *cache, unsigned size_class) {
+    if (cache->watch == WATCH_DRAIN) return;
     size_t held = (size_t)(cache->net[size_class] < 0 ? -cache->net[size_class] : cache->net[size_class]);
     unsigned share = (unsigned)min_size(held / (size_class <= CLASS_EXACT ? SHARE_SMALL : SHARE_MEDIUM), WIDE_MAX);
     unsigned now = limit_of(cache, size_class);
@@ -322,18 +400,20 @@ static void halve(struct cache *cache, unsigned size_class) {
     unsigned now = limit_of(cache, size_class), least = size_class <= CLASS_EXACT ? count_first(size_class) : 0;
     if (now <= least) return;
     unsigned half = now / 2 > least ? now / 2 : least;
-    unsigned count = (unsigned)(cache->magazine[size_class].top - cache->magazine[size_class].bottom);
-    for (; count > half; count -= min_unsigned(count - half, TRANSIT_MAX)) flush_older(cache, size_class, count - half);
+    unsigned count = count_of(cache, size_class);
+    for (; count > half; count -= min_unsigned(count - half, TRANSIT_MAX)) flush_older(cache, size_class, count - half, true);
     set_limit(cache, size_class, half);
+    watch_on(cache, size_class);
 }
 
 /* Classes without a miss for a while are halved; all, where what they may keep is neither in the budget nor below the peak. */
 static void decay(struct cache *cache) {
-    set_budget(cache);
+    if (cache->misses - cache->misses_aged >= CACHE_QUIET) cache->quiet = false;
+    if (!cache->quiet) set_budget(cache);
     bool over = cache->reserved > cache->budget && !below_ceiling(cache, 0);
     for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
-        if (!cache->missed[size_class] || over) halve(cache, size_class);
-        cache->missed[size_class] = 0;
+        if (!(cache->missed[size_class] & MISSED_DECAY) || over) halve(cache, size_class);
+        cache->missed[size_class] &= (uint8_t)~MISSED_DECAY;
     }
 }
 
@@ -342,8 +422,8 @@ static void decay(struct cache *cache) {
 static void look(struct cache *cache) {
     ptrdiff_t live = cache->held;
     for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
-        const struct magazine *magazine = &cache->magazine[size_class];
-        if (magazine->top != magazine->bottom) live -= (magazine->top - magazine->bottom) * (ptrdiff_t)class_size(size_class);
+        unsigned count = count_of(cache, size_class);
+        if (count != 0) live -= (ptrdiff_t)(count * class_size(size_class));
     }
     if (cache->misses % CACHE_WINDOW == 0) {
         cache->peak[1] = cache->peak[0];
@@ -357,6 +437,47 @@ static void look(struct cache *cache) {
     cache->ceiling = wave ? highest + (ptrdiff_t)max_size(cache->budget / 2, CACHE_SLACK) : 0;
 }
 
+/* At the end of a window of time: what no miss asked for goes home, to be merged; all, if there were few misses. */
+static void shed(struct cache *cache, uint64_t now) {
+    bool quiet = cache->misses - cache->misses_aged < CACHE_QUIET;
+    cache->misses_aged = cache->misses;
+    cache->aged = now;
+    cache->quiet = quiet;
+    if (quiet) { /* whatever came in waves does so no more */
+        cache->peak[0] = cache->peak[1] = cache->low[0] = cache->low[1] = cache->ceiling = 0;
+        cache->budget = min_size(cache->budget, CACHE_BYTES_QUIET);
+    }
+    for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
+        bool idle = quiet || !(cache->missed[size_class] & MISSED_AGED);
+        cache->missed[size_class] &= (uint8_t)~MISSED_AGED;
+        if (!idle) continue;
+        while (count_of(cache, size_class) != 0) flush_older(cache, size_class, TRANSIT_MAX, false);
+        set_limit(cache, size_class,
+                  quiet ? 0 : min_unsigned(limit_of(cache, size_class), size_class <= CLASS_EXACT ? count_first(size_class) : 0));
+        watch_on(cache, size_class);
+    }
+}
+
+/* Memory goes home. There is nobody but the threads that happen to come by: each looks after its own arena and, in turn, another one, for an eighth of the
+ * time that went by at most. */
+static COLD void tend(struct cache *cache, uint64_t now) {
+    uint64_t since = now - cache->tended, decay = conf_get(CONF_DECAY);
+    if ((since < TEND_EVERY && decay != 0) || decay == SIZE_MAX) return;
+    cache->tended = now;
+    uint64_t budget = since / 8 < TEND_LONGEST ? since / 8 : TEND_LONGEST;
+    if ((now - cache->aged) / 1000000 >= decay) shed(cache, now);
+    arena_tend(cache->arena, now, budget);
+    struct arena *other = arena_of_id(cache->turns / CACHE_TEND % load_acquire(&seal.arenas));
+    if (other != cache->arena) arena_tend(other, now, budget);
+    if (cache->gives >= CACHE_DRAIN) {
+        set_watch(cache, WATCH_DRAIN);
+    } else if (now > cache->come + COME_AT_ONCE / 2 * COME_EVERY) {
+        set_watch(cache, WATCH_LIGHT);
+    }
+}
+
+static ALWAYS_INLINE bool turn(struct cache *cache) { return UNLIKELY(++cache->turns % CACHE_TEND == 0); }
+
 /* The peak can only have risen when the system was asked for something. */
 static void note_growth(void) {
     static uint64_t noted;
@@ -368,11 +489,12 @@ static void note_growth(void) {
 }
 
 static void missed(struct cache *cache, unsigned size_class) {
-    cache->missed[size_class] = 1;
+    cache->missed[size_class] = MISSED_DECAY | MISSED_AGED;
     bool crowded = load_relaxed(&live_caches) > cache->peers + cache->peers / 4;
     if (UNLIKELY(++cache->misses % CACHE_LOOK == 0)) look(cache);
     if (UNLIKELY(cache->misses % CACHE_DECAY == 0 || crowded)) decay(cache);
     note_growth();
+    if (turn(cache)) tend(cache, os_clock());
 }
 
 /* --- malloc missed ------------------------------------------------------------------------------------------------------------------------- */
@@ -386,13 +508,29 @@ static void *perturbed(void *mem) {
     return mem;
 }
 
-static bool class_serves(const struct cache *cache, unsigned size_class) {
+static bool class_serves(struct cache *cache, unsigned size_class) {
     return size_class < cache->classes && !stays_closed(cache, size_class) && class_size(size_class) < conf_get(CONF_MMAP_THRESHOLD);
 }
 
+/* What is fetched must find room. */
+static void watch_refill(struct cache *cache, unsigned size_class) {
+    if (LIKELY(cache->watch == WATCH_NOT)) return;
+    if (!may_come(cache, os_clock())) {
+        set_watch(cache, WATCH_NOT);
+        return;
+    }
+    cache->watch = WATCH_LIGHT;
+    pause_hits();
+    cache->magazine[size_class].limit = base_of(cache, size_class) + cache->room[size_class];
+    show(cache, size_class);
+    resume_hits(cache);
+}
+
 static void *refill(struct cache *cache, unsigned size_class) {
+    cache->gives = 0;
+    watch_refill(cache, size_class);
     widen(cache, size_class);
-    if (limit_of(cache, size_class) == 0) return NULL;
+    if (limit_of(cache, size_class) == 0) return NULL; /* nothing to watch */
     unsigned want = size_class <= CLASS_EXACT ? min_unsigned(limit_of(cache, size_class), WIDE_MAX) / 2 + 1 : 1;
     arena_serve_batch(arena_less_busy(cache->arena), size_class, class_size(size_class), want, cache->transit, &cache->in_transit);
     if (cache->in_transit == 0) return NULL;
@@ -414,14 +552,53 @@ static void *refill(struct cache *cache, unsigned size_class) {
     store_relaxed(&cache->torn, 0);
     if (cache->in_transit != 0) send_home(cache, size_class);
     missed(cache, size_class);
+    watch_on(cache, size_class);
     key_clear(mem);
     return mem;
+}
+
+/* A block that was hidden. NULL: there is none after all. */
+static void *come_by(struct cache *cache, unsigned size_class) {
+    void *mem = NULL;
+    if (!slow_enter(cache)) return NULL;
+    uint64_t now = os_clock();
+    cache->gives = 0;
+    set_watch(cache, may_come(cache, now) ? WATCH_LIGHT : WATCH_NOT);
+    tend(cache, now);
+    pause_hits();
+    show(cache, size_class);
+    resume_hits(cache);
+    cache_pop(size_class, &mem);
+    watch_on(cache, size_class);
+    slow_leave(cache);
+    return mem;
+}
+
+/* A magazine that is watched has room for one more, if it has any. */
+static void let_in(struct cache *cache, unsigned size_class) {
+    if (LIKELY(cache->watch == WATCH_NOT)) return;
+    if (cache->watch == WATCH_LIGHT) {
+        uint64_t now = os_clock();
+        if (!may_come(cache, now)) set_watch(cache, WATCH_NOT);
+        tend(cache, now);
+    }
+    if (cache->watch == WATCH_NOT) return;
+    struct magazine *magazine = &cache->magazine[size_class];
+    pause_hits();
+    watch_class(cache, size_class);
+    if (cache->watch == WATCH_LIGHT && magazine->top < base_of(cache, size_class) + cache->room[size_class])
+        magazine->limit = magazine->top + 1;
+    resume_hits(cache);
 }
 
 void *cache_alloc(size_t size) {
     struct cache *cache = cache_mine();
     if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
     unsigned size_class = size <= CLASS_SIZE_MAX ? class_above(size) : CLASS_COUNT;
+    if (cache != NULL && size_class < cache->classes && count_of(cache, size_class) != 0) {
+        void *mem = come_by(cache, size_class);
+        if (mem != NULL) return mem;
+    }
     if (cache != NULL && class_serves(cache, size_class) && slow_enter(cache)) {
         void *mem = refill(cache, size_class);
         slow_leave(cache);
@@ -444,6 +621,10 @@ void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
         mem = arena_serve(arena, size, align, zeroed);
     }
     note_growth();
+    if (cache != NULL && turn(cache) && slow_enter(cache)) {
+        tend(cache, os_clock());
+        slow_leave(cache);
+    }
     if (mem != NULL && !(chunk_head(chunk_of(mem)) & FLAG_M)) count_net(cache, chunk_size(chunk_of(mem)), 1);
     if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) *zeroed = false;
     return perturbed(mem);
@@ -492,6 +673,9 @@ static COLD _Noreturn void bad_pointer(void *mem, uint64_t head, uint32_t tag) {
         fatal("double free or corruption (!prev)",
               "block at %p of %zu bytes is free already: it lies in a bin of arena %u; it was freed twice", mem, head_size(head),
               tag & TAG_ID);
+    case TAG_PURGING:
+        fatal("double free or corruption (!prev)",
+              "block at %p of %zu bytes is free already: its pages just go back to the system; it was freed twice", mem, head_size(head));
     case TAG_TOP:
         fatal("double free or corruption (top)", "block at %p is free already: it is the top of arena %u; it was freed twice", mem,
               tag & TAG_ID);
@@ -526,14 +710,18 @@ void cache_free(void *mem) {
     unsigned size_class = size <= CLASS_SIZE_MAX ? class_below(size) : CLASS_COUNT;
     if (cache != NULL && size_class < cache->classes && !passes_by(cache, size_class) && slow_enter(cache)) {
         struct magazine *magazine = &cache->magazine[size_class];
+        let_in(cache, size_class);
         if (magazine->top >= magazine->limit) {
+            cache->gives++;
             widen(cache, size_class);
             if (magazine->top >= magazine->limit && size_class <= CLASS_EXACT) {
-                flush_older(cache, size_class, (limit_of(cache, size_class) + 1) / 2);
+                flush_older(cache, size_class, (limit_of(cache, size_class) + 1) / 2, true);
+                let_in(cache, size_class);
             }
             missed(cache, size_class);
         }
         bool cached = cache_push(size_class, mem);
+        if (cache->watch == WATCH_LIGHT) watch_on(cache, size_class);
         slow_leave(cache);
         if (cached) return;
     }
@@ -543,6 +731,10 @@ void cache_free(void *mem) {
         arena_free(arena, mem, &one);
     } else {
         arena_send(arena, &mem, 1, &one);
+    }
+    if (cache != NULL && turn(cache) && slow_enter(cache)) {
+        tend(cache, os_clock());
+        slow_leave(cache);
     }
 }
 

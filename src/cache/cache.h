@@ -1,7 +1,7 @@
 /* cache.h: a thread cache: one magazine of pointers per size class, so that malloc and free hit without a lock.
  *
  *   magazine    bottom ─> [p][p][p][ ][ ][ ] <─ limit          bottom <= top <= limit
- *                               top ─┘                         count = top - bottom
+ *                               top ─┘                         count = top - bottom, or more: some may be hidden below it for a while
  *
  * A hit pops or pushes a pointer and touches the magazine and the block's own line, nothing else. The slots lie in the cache's own mapping
  * between guard pages; nothing that stands in a cached block is followed. Blocks of any arena may be in it: they go home when it is full.
@@ -46,6 +46,14 @@ struct magazine {
     void **top, **bottom, **limit;
 } __attribute__((aligned(32))); /* none crosses a cache line, and its offset is twice the size of a small class */
 
+#define CACHE_QUIET 4096 /* misses in a window of time: less, and nothing needs to be kept for the next one but */
+#define CACHE_BYTES_QUIET KIB(64)
+#define CACHE_DRAIN 256 /* misses of free in a row */
+#define WATCH_STEP 4
+#define CACHE_TEND 8 /* misses between two looks at the clock */
+
+enum watch { WATCH_NOT, WATCH_LIGHT, WATCH_DRAIN };
+enum { MISSED_DECAY = 1, MISSED_AGED = 2 };
 enum cache_state { CACHE_FREE, CACHE_LIVE, CACHE_ORPHAN, CACHE_LOST };
 
 struct cache {
@@ -57,7 +65,14 @@ struct cache {
     uint32_t torn;       /* a magazine is being moved: a forked child must not trust this cache */
     unsigned in_transit; /* blocks between a magazine and an arena: */
     void *transit[TRANSIT_MAX];
-    uint32_t misses;
+    uint32_t misses, misses_aged; /* the latter when `aged` was set */
+    uint32_t turns;               /* of what looks at the clock now and then, and whose arena is next */
+    uint64_t come;                /* time until which it has come by as often as it may: a leaky bucket */
+    uint64_t tended, aged;        /* when arenas were last looked after, and when this cache's idle classes were emptied */
+    uint32_t gives;               /* misses of free since the last one of malloc */
+    enum watch watch;             /* otherwise than WATCH_NOT limits are false; the right ones, in blocks, are in `room` */
+    uint16_t room[CLASS_COUNT];
+    bool quiet;                  /* few misses in the last window of time */
     unsigned classes;            /* those below are served; settings decide when the cache is made */
     size_t reserved;             /* sum of limit counts · class size */
     size_t budget;               /* what it may grow to; looked at anew at every decay, */
@@ -67,7 +82,7 @@ struct cache {
     ptrdiff_t peak[2], low[2];   /* highest sum in use and the lowest after it, as seen in this window of misses and in the one before */
     ptrdiff_t ceiling;           /* as long as it holds no more than this, idle blocks cost nothing */
     int64_t net[CLASS_COUNT];    /* blocks that came from arenas less those that went back: about what the program holds of the class */
-    uint8_t missed[CLASS_COUNT]; /* saw a miss since the last decay */
+    uint8_t missed[CLASS_COUNT]; /* MISSED_*: saw a miss since the last decay, and since `aged` */
     void *narrow[CLASS_COUNT][NARROW_MAX];
     void *wide[CLASS_COUNT][WIDE_MAX];
     void *deep[CLASS_EXACT + 1][DEEP_MAX];
@@ -80,7 +95,7 @@ extern struct cache cache_none, cache_dead;
 static ALWAYS_INLINE bool cache_pop(size_t size_class, void **mem) {
     struct magazine *magazine = &cache_self->magazine[size_class];
     void **top = magazine->top;
-    if (UNLIKELY(top == magazine->bottom)) return false;
+    if (UNLIKELY(top <= magazine->bottom)) return false; /* below: see set_watch */
     *mem = load_relaxed(--top);
     store_relaxed(&magazine->top, top);
     key_clear(*mem);

@@ -20,7 +20,9 @@
         "Touched free memory at the top beyond this goes back to the system; -1 = never.")                                                 \
     ROW(MMAP_MAX, "mmap_max", "MALLOC_MMAP_MAX_", -4, 0, INT32_MAX, 65536, "blocks", "Most blocks in mappings of their own.")              \
     ROW(RETAIN_MAX, "retain_max", NULL, CONF_NO_MALLOPT, 0, SIZE_MAX, MIB(256), "bytes",                                                   \
-        "Most of freed blocks above 32 MiB that is kept mapped for the next ones; 0 = nothing.")                                           \
+        "Most of what was freed that is kept because the like of it was soon wanted again; 0 = nothing.")                                  \
+    ROW(DECAY, "decay", NULL, CONF_NO_MALLOPT, 0, SIZE_MAX, 250, "ms",                                                                     \
+        "Free memory that nobody needed for so long goes back to the system; 0 = at the next chance, -1 = never.")                         \
     ROW(PERTURB, "perturb", "MALLOC_PERTURB_", -6, 0, INT32_MAX, 0, "byte",                                                                \
         "Not 0: fill freed blocks with this byte and new ones with "                                                                       \
         "its complement.")                                                                                                                 \

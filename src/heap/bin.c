@@ -2,6 +2,7 @@
 #include "heap/bin.h"
 
 #include "os/lock.h"
+#include "os/os.h"
 #include "os/report.h"
 
 #ifdef SEEMALLOC_DEBUG
@@ -14,6 +15,7 @@ size_t bin_steps;
 void bins_init(struct bins *bins, uint32_t id) {
     bins->id = id;
     bins->binned = TAG_BINNED | id;
+    bins->paged_least = max_size(os_page_size() + sizeof(struct chunk), SMALL_LIMIT);
     for (unsigned i = 1; i < BIN_COUNT; i++) bins->bin[i].fd = bins->bin[i].bk = bin_chunk(bins, i);
 }
 
@@ -338,7 +340,8 @@ struct chunk *bin_head_at_most(struct bins *bins, unsigned index, size_t size) {
     return chunk_size(below) < size ? below : NULL; /* the smallest leads round to the largest */
 }
 
-void bin_move_to_end(struct bins *bins, unsigned index, struct chunk *head, struct chunk *chunk) {
+/* A chunk that isn't the first of its size goes behind all others. */
+static void move_to_end(struct bins *bins, unsigned index, struct chunk *head, struct chunk *chunk) {
     struct chunk *below = next_head(bins, head, head->fd_nextsize);
     struct chunk *last = chunk_size(below) < chunk_size(head) ? below->bk : bin_chunk(bins, index)->bk;
     if (UNLIKELY(!bins_owns(bins, last) || chunk_size(last) != chunk_size(head))) astray(large_line, below, "bk", last);
@@ -364,14 +367,25 @@ static ALWAYS_INLINE void account(struct bins *bins, const struct chunk *chunk, 
     uint64_t head = chunk_head(chunk);
     size_t bytes = more ? head_size(head) : -head_size(head);
     store_relaxed(&bins->bytes, bins->bytes + bytes);
-    if (head & FLAG_PURGED) bins->purged += bytes;
-    bins->count += more ? 1 : (size_t)-1;
+    store_relaxed(&bins->count, bins->count + (more ? 1 : (size_t)-1));
+    if (head_size(head) < bins->paged_least) return;
+    size_t clean = span_size(chunk_clean(chunk, head_size(head)));
+    if (more) {
+        bins->clean += clean;
+        store_relaxed(&bins->dirty, bins->dirty + (bytes - clean));
+    } else {
+        bins->clean -= min_size(clean, bins->clean);
+        store_relaxed(&bins->dirty, bins->dirty - min_size(head_size(head) - clean, bins->dirty));
+    }
 }
 
 void bin_note_purged(struct bins *bins, struct chunk *chunk) {
     uint64_t head = chunk_head(chunk);
-    chunk_set(chunk, head_size(head), (uint32_t)(head & FLAG_MASK) | FLAG_PURGED, bins->binned);
-    bins->purged += head_size(head);
+    size_t size = head_size(head);
+    unsigned index = bin_index(size);
+    chunk_set(chunk, size, (uint32_t)(head & FLAG_MASK) | FLAG_PURGED, bins->binned);
+    struct chunk *first = bin_head_at_most(bins, index, size);
+    if (chunk != first) move_to_end(bins, index, first, chunk);
 }
 
 void bin_insert_sorted(struct bins *bins, struct chunk *chunk) {

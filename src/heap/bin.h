@@ -38,7 +38,9 @@ struct bins {
     const void *low, *high; /* all chunks of the arena lie between; bins_set_range */
     size_t units;           /* (high - low) / CHUNK_ALIGN */
     uint64_t bitmap[BIN_COUNT / 64];
-    size_t bytes, purged; /* of all chunks, and of those with FLAG_PURGED */
+    size_t bytes, clean;     /* of all chunks, and those of them without pages */
+    size_t paged_least;      /* a chunk of less holds no whole page beside its links */
+    size_t dirty, dirty_low; /* the other bytes of chunks that may hold whole ones, and the least of it since somebody set it */
     size_t count;
     struct bin_link bin[BIN_COUNT]; /* bin[0] is not used */
 
@@ -97,14 +99,18 @@ void bin_sort_last(struct bins *bins);
 /* Out of whatever bin it is in. Aborts if list, size or foot don't agree; with `line` if it is the list. */
 void bin_remove(struct bins *bins, struct chunk *chunk, const char *line);
 
-/* The whole pages of a binned chunk went back. */
+/* After something was handed out, when its rest is in a bin again. */
+static inline void bins_note_low(struct bins *bins) {
+    if (bins->dirty < bins->dirty_low) bins->dirty_low = bins->dirty;
+}
+
+/* All whole pages of a large chunk in its sorted bin went back, or it has none: it goes behind all others of its size. */
 void bin_note_purged(struct bins *bins, struct chunk *chunk);
 
-/* Of large bins. The first chunk of the largest size up to `size`, or NULL; the second of the size that `head` is the first of, where those are that
- * came last, or NULL; and such a one that isn't the first goes behind all others of its size. */
+/* Of large bins. The first chunk of the largest size up to `size`, or NULL; and the second of the size that `head` is the first of, where those are that
+ * came last, or NULL. */
 struct chunk *bin_head_at_most(struct bins *bins, unsigned index, size_t size);
 struct chunk *bin_second_of_size(struct bins *bins, struct chunk *head);
-void bin_move_to_end(struct bins *bins, unsigned index, struct chunk *head, struct chunk *chunk);
 
 /* The smallest chunk of at least `size` in any sorted bin (of that size one that isn't the first, if there is one), or NULL. Not removed. */
 struct chunk *bin_best_fit(struct bins *bins, size_t size);

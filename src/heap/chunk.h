@@ -25,7 +25,8 @@ struct chunk {
     struct chunk *bk;
     struct chunk *fd_nextsize; /* large bins: ring of the first chunks of each size; NULL in the others */
     struct chunk *bk_nextsize;
-    struct chunk *child[2]; /* large bins: search index over the same first chunks, see bin.h */
+    char *clean_from, *clean_to; /* where whole pages may fit: between these it has none, and reads as zero */
+    struct chunk *child[2];      /* large bins: search index over the same first chunks, see bin.h */
     struct chunk *parent;
 };
 
@@ -37,7 +38,7 @@ struct chunk {
 
 #define FLAG_P 1u
 #define FLAG_M 2u
-#define FLAG_PURGED FLAG_M /* of a binned chunk: its whole pages went back since it is as it is */
+#define FLAG_PURGED FLAG_M /* of a binned chunk: all of its whole pages went back */
 #define FLAG_A 4u
 #define FLAG_MASK 15u
 #define CHUNK_MAX ((size_t)1 << 47) /* no chunk is as big: more than a process can address */
@@ -97,6 +98,17 @@ static inline void chunk_set_p(struct chunk *chunk, bool previous_in_use) {
     uint64_t after = mix + (((low - head) << 16) * seal.s1);
     store_relaxed(&chunk->head, low | ((head ^ mix ^ after) & ~LOW48));
 }
+
+/* The part of a free chunk that has no pages; none if from == to. What stands there is not trusted: at worst pages stay, or are given back twice. */
+struct span {
+    char *from, *to;
+};
+static inline struct span chunk_clean(const struct chunk *chunk, size_t size) {
+    char *from = chunk->clean_from, *to = chunk->clean_to;
+    bool good = from > (const char *)chunk && from < to && to <= (const char *)chunk + size;
+    return good ? (struct span){from, to} : (struct span){NULL, NULL};
+}
+static inline size_t span_size(struct span span) { return (size_t)(span.to - span.from); }
 
 /* The end of a header's life: it was absorbed by a merge, and a stale pointer to it must not find a good seal. */
 static inline void chunk_wipe(struct chunk *chunk) { store_relaxed(&chunk->head, 0); }

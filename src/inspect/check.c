@@ -34,7 +34,7 @@ static const char *check_region(struct arena *arena, const struct marks *marks, 
         if ((tag & TAG_ID) != arena->id || state == TAG_MAPPED || state > TAG_PURGING) {
             return fault("arena %u: chunk %p: bad seal, tag 0x%x", arena->id, (const void *)chunk, tag);
         }
-        if ((head & FLAG_A) != arena->flag_a || ((head & FLAG_PURGED) && (state != TAG_BINNED || size < SMALL_LIMIT)))
+        if ((head & FLAG_A) != arena->flag_a || ((head & FLAG_PURGED) && (state != TAG_BINNED || size < arena->bins.paged_least)))
             return fault("arena %u: chunk %p: flags 0x%lx", arena->id, (const void *)chunk, head & 15);
         if (size > (size_t)(region->end - (const char *)chunk) || (size < CHUNK_MIN && state != TAG_FENCE && state != TAG_TOP)) {
             return fault("arena %u: chunk %p: size %zu", arena->id, (const void *)chunk, size);
@@ -47,6 +47,9 @@ static const char *check_region(struct arena *arena, const struct marks *marks, 
         bool is_free = state == TAG_BINNED;
         if (is_free && before_free) return fault("arena %u: chunk %p: free, and so is the one before", arena->id, (const void *)chunk);
         if ((state == TAG_TOP) != (chunk == arena->top)) return fault("arena %u: chunk %p: top or not", arena->id, (const void *)chunk);
+        if ((state == TAG_PURGING) != (chunk == arena->purging)) {
+            return fault("arena %u: chunk %p: being purged or not", arena->id, (const void *)chunk);
+        }
         if (state == TAG_TOP && before_free) return fault("arena %u: top %p: the chunk before is free", arena->id, (const void *)chunk);
         if (state == TAG_TOP &&
             (region != arena->top_region || (const char *)chunk + size != arena->top_end || arena->top_end != region->end)) {
@@ -120,7 +123,7 @@ static const char *check_large(struct arena *arena, unsigned index) {
 /* 4: every binned chunk is in its bin or in unsorted, the bitmap says so, large bins are sorted and indexed. */
 static const char *check_bins(struct arena *arena, const struct census *census) {
     struct bins *bins = &arena->bins;
-    size_t bytes = 0, purged = 0, count = 0;
+    size_t bytes = 0, clean = 0, dirty = 0, count = 0;
     for (unsigned index = 1; index < BIN_COUNT; index++) {
         struct chunk *bin = bin_chunk(bins, index);
         bool used = bin->fd != bin;
@@ -131,7 +134,11 @@ static const char *check_bins(struct arena *arena, const struct census *census) 
                 return fault("arena %u: bin %u holds %p of %zu bytes", arena->id, index, (void *)chunk, chunk_size(chunk));
             }
             bytes += chunk_size(chunk);
-            if (chunk_head(chunk) & FLAG_PURGED) purged += chunk_size(chunk);
+            if (chunk_size(chunk) >= bins->paged_least) {
+                size_t here = span_size(chunk_clean(chunk, chunk_size(chunk)));
+                clean += here;
+                dirty += chunk_size(chunk) - here;
+            }
             if (++count > census->binned_count) return fault("arena %u: bin %u: more chunks in bins than free chunks", arena->id, index);
         }
         bool bit = bins->bitmap[index / 64] >> index % 64 & 1;
@@ -150,7 +157,10 @@ static const char *check_bins(struct arena *arena, const struct census *census) 
     for (size_t word = 0; word < sizeof bins->sized / sizeof bins->sized[0]; word++) {
         if ((bins->sized[word] != 0) != (bins->sized_words >> word & 1)) return fault("arena %u: sizes: word %zu", arena->id, word);
     }
-    if (purged != bins->purged) return fault("arena %u: bins hold %zu purged bytes, counter says %zu", arena->id, purged, bins->purged);
+    if (clean != bins->clean || dirty != bins->dirty) {
+        return fault("arena %u: bins hold %zu clean bytes and %zu others, counters say %zu and %zu", arena->id, clean, dirty, bins->clean,
+                     bins->dirty);
+    }
     if (count != census->binned_count || count != bins->count || bytes != census->binned_bytes || bytes != bins->bytes) {
         return fault("arena %u: bins hold %zu chunks, %zu bytes; walk found %zu, %zu; counters say %zu, %zu", arena->id, count, bytes,
                      census->binned_count, census->binned_bytes, bins->count, bins->bytes);

@@ -90,6 +90,7 @@ static struct round round_of(uint64_t seed) {
     SETTING(4, "mxfast", 8 * below(&r, 21));
     SETTING(3, "arena_max", 1 + below(&r, 6));
     SETTING(8, "mmap_max", below(&r, 10));
+    SETTING(2, "decay", below(&r, 3));
 #undef SETTING
 
     struct player_setup *p = &round.player;

@@ -466,9 +466,9 @@ static void holes_make_up(void) {
         if (index > BIN_UNSORTED && index < BIN_FIRST_LARGE) continue;
         struct chunk *bin = bin_chunk(&arena_main.bins, index);
         for (struct chunk *chunk = bin->fd; chunk != bin; chunk = chunk->fd)
-            purged += chunk_head(chunk) & FLAG_PURGED ? chunk_size(chunk) : 0;
+            purged += chunk_size(chunk) >= arena_main.bins.paged_least ? span_size(chunk_clean(chunk, chunk_size(chunk))) : 0;
     }
-    CHECK_EQ(arena_main.bins.purged, purged);
+    CHECK_EQ(arena_main.bins.clean, purged);
 }
 
 /* While the thresholds slide a trim leaves most of what may lie at the top; once the user has set them, top_pad. */
@@ -511,7 +511,8 @@ static void holes_make_up_only_for_new_pages(void) {
         seemalloc_free(large[at]);
         large[at] = seemalloc_malloc(KIB(64) + unit_random(&state) % KIB(400));
     }
-    CHECK(purges() + load_relaxed(&os_counters.calls[SEEMALLOC_CALL_BRK_TRIM]) - before < 1000);
+    uint64_t made = purges() + load_relaxed(&os_counters.calls[SEEMALLOC_CALL_BRK_TRIM]) - before;
+    CHECK(made < 1500); /* not one for each of 4000 */
     CHECK_HEAP();
     (void)guard;
 }
