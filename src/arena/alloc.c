@@ -30,16 +30,22 @@ static void set_in_use(struct arena *arena, struct chunk *chunk, size_t size, ui
     chunk_set(chunk, size, p | arena->flag_a, TAG_IN_USE | arena->id);
 }
 
+/* What of `clean` are whole pages of a chunk that was cut from it. */
+static NOINLINE struct span span_left(struct arena *arena, const struct chunk *chunk, size_t size, struct span clean) {
+    char *from = (char *)align_up((size_t)(chunk + 1), os_page_size()), *to = (char *)align_down((size_t)chunk + size, os_page_size());
+    struct span left = {clean.from > from ? clean.from : from, clean.to < to ? clean.to : to};
+    if (left.from >= left.to || size < arena->bins.paged_least) left.from = left.to = NULL;
+    arena->tend.reused += span_size(clean) - span_size(left);
+    return left;
+}
+
 /* The rest of a free chunk: header and foot. The chunk before it is in use. The rest of one that was purged is purged. */
 static void set_free(struct arena *arena, struct chunk *chunk, size_t size, uint32_t purged, struct span clean) {
     bool paged = size >= arena->bins.paged_least;
     chunk_set(chunk, size, FLAG_P | arena->flag_a | (paged ? purged : 0), TAG_BINNED | arena->id);
     chunk_at(chunk, size)->prev_size = size;
-    char *from = (char *)align_up((size_t)(chunk + 1), os_page_size()), *to = (char *)align_down((size_t)chunk + size, os_page_size());
-    struct span left = {clean.from > from ? clean.from : from, clean.to < to ? clean.to : to};
-    if (clean.from == clean.to || left.from >= left.to) left.from = left.to = NULL;
-    if (paged) chunk->clean_from = left.from, chunk->clean_to = left.to;
-    arena->tend.reused += span_size(clean) - span_size(left);
+    if (UNLIKELY(clean.from != NULL)) clean = span_left(arena, chunk, size, clean);
+    if (paged) chunk->clean_from = clean.from, chunk->clean_to = clean.to;
 }
 
 static struct span clean_of(const struct arena *arena, const struct chunk *chunk, size_t size) {

@@ -177,8 +177,11 @@ static void **bottom_of(struct cache *cache, unsigned size_class, void *const *t
     return size_class > CLASS_EXACT || (uintptr_t)top - (uintptr_t)wide <= sizeof cache->wide[0] ? wide : cache->deep[size_class];
 }
 
-/* The same for the owner. `bottom` may stand above: see hide_all. */
-static void **base_of(struct cache *cache, unsigned size_class) { return bottom_of(cache, size_class, cache->magazine[size_class].limit); }
+/* The same for the owner. While it is watched `bottom` stands above. */
+static ALWAYS_INLINE void **base_of(struct cache *cache, unsigned size_class) {
+    const struct magazine *magazine = &cache->magazine[size_class];
+    return LIKELY(cache->watch == WATCH_NOT) ? magazine->bottom : bottom_of(cache, size_class, magazine->limit);
+}
 static unsigned count_of(struct cache *cache, unsigned size_class) {
     return (unsigned)(cache->magazine[size_class].top - base_of(cache, size_class));
 }
@@ -306,31 +309,21 @@ static unsigned slots_at(struct cache *cache, unsigned size_class) {
     return bottom == cache->narrow[size_class] ? NARROW_MAX : bottom == cache->wide[size_class] ? WIDE_MAX : DEEP_MAX;
 }
 
-/* Hits tell nobody that time goes on. A cache that is watched lets its thread hit only so often: the blocks in its magazines are hidden (`bottom` stands
- * at a false limit), which lets a few more in. WATCH_LIGHT brings the thread by each time it takes or gives a block, as long as that is seldom (may_come).
- * WATCH_DRAIN is for one that does nothing but free: what it does next will be seen, and it goes on at almost full speed. */
-static void watch_class(struct cache *cache, unsigned size_class) {
+/* Hits tell nobody that time goes on. A cache that is watched lets its thread hit only so often: the blocks in its magazines are hidden (`bottom` stands at
+ * `limit`). WATCH_LIGHT has a false limit as well, which brings the thread by each time that it takes or gives a block, as long as that is seldom
+ * (may_come). WATCH_DRAIN is for one that does nothing but free: what it takes next will be seen, and it frees at full speed. */
+static void watch_class(struct cache *cache, unsigned size_class, enum watch watch, void **base) {
     struct magazine *magazine = &cache->magazine[size_class];
-    void **limit = base_of(cache, size_class) + cache->room[size_class],
-         **near = magazine->top + (cache->watch == WATCH_DRAIN ? WATCH_STEP : 0);
-    magazine->limit = near < limit ? near : limit;
-    magazine->bottom = magazine->limit; /* what comes in is hidden as well */
+    magazine->limit = watch == WATCH_LIGHT ? magazine->top : base + cache->room[size_class];
+    magazine->bottom = watch == WATCH_NOT ? base : magazine->limit; /* what comes in is hidden as well */
 }
 
 static void set_watch(struct cache *cache, enum watch watch) {
-    enum watch before = cache->watch;
-    if (LIKELY(before == watch)) return;
+    if (LIKELY(cache->watch == watch)) return;
     pause_hits();
     for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
-        if (before == WATCH_NOT) cache->room[size_class] = (uint16_t)limit_of(cache, size_class);
-        cache->watch = watch;
-        if (watch != WATCH_NOT) {
-            watch_class(cache, size_class);
-        } else {
-            cache->magazine[size_class].limit = base_of(cache, size_class) + cache->room[size_class];
-            show(cache, size_class);
-        }
-        cache->watch = before;
+        if (cache->watch == WATCH_NOT) cache->room[size_class] = (uint16_t)limit_of(cache, size_class);
+        watch_class(cache, size_class, watch, base_of(cache, size_class));
     }
     cache->watch = watch;
     resume_hits(cache);
@@ -339,7 +332,7 @@ static void set_watch(struct cache *cache, enum watch watch) {
 static void watch_on(struct cache *cache, unsigned size_class) {
     if (LIKELY(cache->watch == WATCH_NOT)) return;
     pause_hits();
-    watch_class(cache, size_class);
+    watch_class(cache, size_class, cache->watch, base_of(cache, size_class));
     resume_hits(cache);
 }
 
@@ -582,12 +575,13 @@ static void let_in(struct cache *cache, unsigned size_class) {
         if (!may_come(cache, now)) set_watch(cache, WATCH_NOT);
         tend(cache, now);
     }
-    if (cache->watch == WATCH_NOT) return;
+    if (cache->watch != WATCH_LIGHT) {
+        watch_on(cache, size_class);
+        return;
+    }
     struct magazine *magazine = &cache->magazine[size_class];
     pause_hits();
-    watch_class(cache, size_class);
-    if (cache->watch == WATCH_LIGHT && magazine->top < base_of(cache, size_class) + cache->room[size_class])
-        magazine->limit = magazine->top + 1;
+    if (magazine->top < base_of(cache, size_class) + cache->room[size_class]) magazine->limit = magazine->top + 1;
     resume_hits(cache);
 }
 
@@ -595,7 +589,7 @@ void *cache_alloc(size_t size) {
     struct cache *cache = cache_mine();
     if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
     unsigned size_class = size <= CLASS_SIZE_MAX ? class_above(size) : CLASS_COUNT;
-    if (cache != NULL && size_class < cache->classes && count_of(cache, size_class) != 0) {
+    if (cache != NULL && UNLIKELY(cache->watch != WATCH_NOT) && size_class < cache->classes && count_of(cache, size_class) != 0) {
         void *mem = come_by(cache, size_class);
         if (mem != NULL) return mem;
     }
@@ -848,6 +842,7 @@ static COLD void reclaim_orphan(void) {
         uint32_t state = CACHE_ORPHAN;
         if (load_relaxed(&cache->state) != CACHE_ORPHAN || !cas_acq_rel(&cache->state, &state, CACHE_LIVE)) continue;
         sub_relaxed(&orphans, 1);
+        cache->watch = WATCH_LIGHT; /* it may have been about to change: nothing is taken for granted */
         send_home(cache, CLASS_COUNT);
         flush_all(cache);
         store_release(&cache->state, CACHE_FREE);

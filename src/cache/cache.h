@@ -49,8 +49,7 @@ struct magazine {
 #define CACHE_QUIET 4096 /* misses in a window of time: less, and nothing needs to be kept for the next one but */
 #define CACHE_BYTES_QUIET KIB(64)
 #define CACHE_DRAIN 256 /* misses of free in a row */
-#define WATCH_STEP 4
-#define CACHE_TEND 8 /* misses between two looks at the clock */
+#define CACHE_TEND 8    /* misses between two looks at the clock */
 
 enum watch { WATCH_NOT, WATCH_LIGHT, WATCH_DRAIN };
 enum { MISSED_DECAY = 1, MISSED_AGED = 2 };
