@@ -52,10 +52,11 @@ struct tend {
     size_t at_size;
     size_t hold;           /* bytes that stay, */
     uint64_t hold_until;   /* at least until then */
-    unsigned patience;     /* windows from the last regret until less is held */
+    unsigned patience;     /* windows from a regret until nothing is held; twice as many after each, half as many after long without one */
     size_t reused, regrow; /* bytes of what went back that were handed out since; bytes that went back at the top */
     size_t given[2];       /* bytes that went back in the last windows and in those before */
-    unsigned windows;      /* that ended */
+    unsigned windows;      /* that ended, */
+    unsigned regret;       /* and how many had when there was regret, or patience fell */
 };
 
 struct arena {

@@ -102,9 +102,10 @@ bool arena_await_purged(struct arena *arena, size_t size, bool *lost_lock) {
 struct pass {
     unsigned index, least;
     size_t size;
-    size_t gone;  /* bytes that went back */
-    size_t part;  /* bytes in one call */
-    bool refused; /* the system said no (locked in memory, say), or the lock could not be had: over */
+    size_t enough; /* bytes that shall go back */
+    size_t gone;   /* that did */
+    size_t part;   /* in one call */
+    bool refused;  /* the system said no (locked in memory, say), or the lock could not be had: over */
 };
 
 /* The next chunk that was not purged; NULL at the end, or (*more) after enough steps. Of a size the first is looked at and the second, which is purged if
@@ -151,7 +152,8 @@ static bool purge_next(struct arena *arena, struct pass *pass) {
         return more;
     }
     take_for_purge(arena, chunk);
-    struct span clean = arena->purged, part = part_of(pages_of(chunk), clean, pass->part);
+    size_t left = pass->enough - pass->gone, wanted = left < pass->part ? align_up(left, os_page_size()) : pass->part;
+    struct span clean = arena->purged, part = part_of(pages_of(chunk), clean, wanted);
     lock_leave(&arena->lock);
     uint64_t before = os_clock();
     bool done = os_discard(part.from, span_size(part), SEEMALLOC_CALL_MADVISE_PURGE);
@@ -195,28 +197,29 @@ static bool sort(struct arena *arena, bool all, uint64_t deadline) {
     return true;
 }
 
-/* Purges chunks until `enough` bytes are gone or the deadline is reached; no more rounds than what is there at the start may need: others may go on
+/* Purges chunks until enough bytes are gone or the deadline is reached; no more rounds than what is there at the start may need: others may go on
  * adding. False if it was cut short. */
-static bool go_on(struct arena *arena, struct pass *pass, size_t enough, uint64_t deadline) {
+static bool go_on(struct arena *arena, struct pass *pass, uint64_t deadline) {
     size_t most = load_relaxed(&arena->bins.count) + load_relaxed(&arena->bins.bytes) / PURGE_PART_LEAST + BIN_COUNT;
     bool in_time = true;
-    for (bool more = true; more && most != 0 && pass->gone < enough && in_time; most--) {
+    for (bool more = true; more && most != 0 && pass->gone < pass->enough && in_time; most--) {
         more = purge_next(arena, pass);
         in_time = deadline == UINT64_MAX || os_clock() < deadline;
     }
     return !pass->refused && in_time;
 }
 
-static struct pass pass_from(size_t most_size, size_t least) {
-    return (struct pass){.index = bin_index(most_size), .least = bin_index(least), .size = most_size, .part = PURGE_PART_LEAST};
+static struct pass pass_from(size_t most_size, size_t least, size_t enough) {
+    return (struct pass){
+        .index = bin_index(most_size), .least = bin_index(least), .size = most_size, .enough = enough, .part = PURGE_PART_LEAST};
 }
 
 /* Of sizes from `least` to `most_size`; what went back is added to *gone. */
 static bool purge(struct arena *arena, size_t least, size_t most_size, size_t enough, size_t *gone) {
     if (most_size < least) return true;
     if (!sort(arena, false, UINT64_MAX)) return false;
-    struct pass pass = pass_from(most_size, least);
-    bool through = go_on(arena, &pass, enough, UINT64_MAX);
+    struct pass pass = pass_from(most_size, least, enough);
+    bool through = go_on(arena, &pass, UINT64_MAX);
     *gone += pass.gone;
     return through;
 }
@@ -249,7 +252,7 @@ void arena_make_up(struct arena *arena) {
 
 /* --- by itself ------------------------------------------------------------------------------------------------------------------------------- */
 
-/* What experience says is soon wanted again stays, until a number of windows went by without regret: twice as many after each. */
+/* What experience says is soon wanted again stays until `patience` windows went by without regret. Memory that is wanted every few windows soon stays. */
 static void learn(struct tend *tend, uint64_t now, uint64_t window) {
     if (tend->windows++ % REGRET_WINDOWS == 0) {
         tend->given[1] = tend->given[0];
@@ -261,10 +264,13 @@ static void learn(struct tend *tend, uint64_t now, uint64_t window) {
         tend->hold = min_size(min_size(tend->hold + tend->reused, given), most);
         tend->patience = min_unsigned(2 * tend->patience + 1, PATIENCE_MOST);
         tend->hold_until = now + tend->patience * window;
+        tend->regret = tend->windows;
     } else if (now >= tend->hold_until) {
-        tend->hold = tend->hold / 2 >= TEND_LEAST ? tend->hold / 2 : 0;
+        tend->hold = 0;
+    }
+    if (tend->windows - tend->regret >= 2 * REGRET_WINDOWS) {
+        tend->regret = tend->windows;
         tend->patience /= 2;
-        tend->hold_until = now + tend->patience * window;
     }
     tend->reused = 0;
 }
@@ -308,13 +314,13 @@ void arena_tend(struct arena *arena, uint64_t now, uint64_t budget) {
     due = load_relaxed(&arena->tend.due);
     if (due == 0) return;
     uint64_t deadline = os_clock() + budget;
-    struct pass pass = pass_from(SIZE_MAX, arena->bins.paged_least);
+    struct pass pass = pass_from(SIZE_MAX, arena->bins.paged_least, due);
     if (!arena_enter(arena)) return;
     bool begun = arena->tend.at_bin != 0;
     if (begun) pass.index = arena->tend.at_bin, pass.size = arena->tend.at_size;
     lock_leave(&arena->lock);
     if (!begun && !sort(arena, true, deadline)) return;
-    go_on(arena, &pass, due, deadline);
+    go_on(arena, &pass, deadline);
     bool in_time = os_clock() < deadline;
     if (!arena_enter(arena)) return;
     arena->tend.given[0] += pass.gone;

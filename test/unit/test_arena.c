@@ -551,6 +551,143 @@ static void lost_once(void) {
     }
 }
 
+/* Makes `bytes` of free memory between blocks that stay, every page touched, and keeps the top out of it. */
+static void *make_hole(size_t bytes) {
+    void *hole = seemalloc_malloc(bytes), *guard = seemalloc_malloc(100);
+    CHECK(hole != NULL && guard != NULL);
+    memset(hole, 1, bytes);
+    return hole;
+}
+
+#define WINDOW 250000000u /* ns, the default */
+#define LONG 1000000000u
+static uint64_t time_now = LONG;
+
+static void end_windows(unsigned windows) {
+    for (; windows != 0; windows--) {
+        time_now += WINDOW;
+        fake_set_clock(time_now, 1000);
+        arena_tend(&arena_main, time_now, LONG);
+    }
+}
+
+/* What lay free for a whole window goes back at its end, and not before; what was needed in it stays. */
+static void idle_memory_goes_home(void) {
+    no_cache_no_mappings();
+    end_windows(1);
+    char *hole = make_hole(MIB(8));
+    seemalloc_free(hole);
+    end_windows(1); /* it was not free when this window began */
+    CHECK_EQ(purges(), 0);
+    void *half = seemalloc_malloc(MIB(4));
+    memset(half, 1, MIB(4));
+    seemalloc_free(half);
+    end_windows(1);
+    size_t left = pages_in_core(hole, hole + MIB(8));
+    CHECK(left >= MIB(4) - 2 * os_page_size() && left <= MIB(4) + 2 * os_page_size());
+    end_windows(1);
+    CHECK(pages_in_core(hole, hole + MIB(8)) <= 2 * os_page_size());
+    CHECK(arena_main.bins.clean >= MIB(8) - 3 * os_page_size());
+    uint64_t before = purges();
+    end_windows(3);
+    CHECK_EQ(purges(), before); /* nothing twice */
+    CHECK_HEAP();
+    /* A rest of it has no pages either, nor has what is merged with it, but for what was in use. */
+    char *small = seemalloc_malloc(100000);
+    memset(small, 1, 100000);
+    CHECK(arena_main.bins.clean >= MIB(8) - 100000 - 4 * os_page_size());
+    seemalloc_free(small);
+    CHECK(arena_main.bins.clean >= MIB(8) - 100000 - 4 * os_page_size());
+    CHECK(arena_main.bins.dirty <= 100000 + 8 * os_page_size());
+    end_windows(2);
+    CHECK(pages_in_core(hole, hole + MIB(8)) <= 2 * os_page_size());
+    CHECK_HEAP();
+}
+
+/* decay -1: nothing goes back by itself. */
+static void never_by_itself(void) {
+    no_cache_no_mappings();
+    store_relaxed(&conf_values[CONF_DECAY], SIZE_MAX);
+    seemalloc_free(make_hole(MIB(1) / 8));
+    end_windows(4);
+    CHECK_EQ(purges(), 0);
+}
+
+/* What is wanted again soon after it went back is held, for longer each time, within retain_max; and goes when it isn't wanted any more. */
+static void regret_holds(void) {
+    no_cache_no_mappings();
+    enum { CYCLES = 40, PERIOD = 4 /* windows */, HOLES = 16 };
+    void *hole[HOLES];
+    for (int i = 0; i < HOLES; i++) hole[i] = make_hole(KIB(400));
+    uint64_t in_cycle[CYCLES];
+    for (int cycle = 0; cycle < CYCLES; cycle++) {
+        uint64_t before = purges();
+        for (int i = 0; i < HOLES; i++) seemalloc_free(hole[i]);
+        end_windows(PERIOD);
+        for (int i = 0; i < HOLES; i++) memset(hole[i] = seemalloc_malloc(KIB(400)), 1, KIB(400));
+        end_windows(1);
+        in_cycle[cycle] = purges() - before;
+    }
+    CHECK(in_cycle[0] >= HOLES);
+    uint64_t late = 0;
+    for (int cycle = CYCLES - 10; cycle < CYCLES; cycle++) late += in_cycle[cycle];
+    CHECK(late < 2 * HOLES); /* not ten times as many */
+    CHECK(arena_main.tend.hold >= KIB(400) && arena_main.tend.hold <= conf_get(CONF_RETAIN_MAX));
+    for (int i = 0; i < HOLES; i++) seemalloc_free(hole[i]);
+    end_windows(70);
+    CHECK_EQ(arena_main.tend.hold, 0);
+    CHECK(arena_main.bins.clean >= HOLES * (KIB(400) - 2 * os_page_size()));
+    CHECK_HEAP();
+}
+
+/* While a chunk's pages go back it is neither free nor in use: its neighbours merge with it when it comes back, nobody else can free it, a walk sees it,
+ * and a forked child gets it. */
+static void put_back(void) {
+    no_cache_no_mappings();
+    for (int pass = 0; pass < 3; pass++) {
+        char *before = seemalloc_malloc(KIB(20)), *hole = seemalloc_malloc(KIB(100)), *after = seemalloc_malloc(KIB(20));
+        (void)!seemalloc_malloc(100);
+        seemalloc_free(hole);
+        (void)!seemalloc_malloc(KIB(110)); /* sorts it */
+        CHECK(arena_enter(&arena_main));
+        struct chunk *chunk = chunk_of(hole);
+        CHECK_EQ(chunk_tag(chunk), TAG_BINNED);
+        size_t size = chunk_size(chunk);
+        arena_take_out(&arena_main, chunk, "");
+        chunk_set(chunk, size, FLAG_P, TAG_PURGING);
+        chunk_set_p(chunk_at(chunk, size), true);
+        arena_main.purging = chunk;
+        arena_main.purged = (struct span){NULL, NULL};
+        store_relaxed(&arena_main.purge_state, PURGE_BUSY);
+        lock_leave(&arena_main.lock);
+        CHECK_HEAP();
+        struct seemalloc_stats stats;
+        CHECK_EQ(seemalloc_get_stats(&stats), 0);
+        CHECK_EQ(stats.bytes[SEEMALLOC_PURGING], size);
+        bool lost_lock = false;
+        CHECK(arena_enter(&arena_main));
+        CHECK(!arena_await_purged(&arena_main, KIB(200), &lost_lock)); /* too small: not waited for */
+        CHECK(arena_await_purged(&arena_main, KIB(50), &lost_lock) && !lost_lock);
+        lock_leave(&arena_main.lock);
+        if (pass > 0) seemalloc_free(before);
+        if (pass > 1) seemalloc_free(after);
+        CHECK_HEAP();
+        if (pass == 1) {
+            arena_fork_child();
+        } else {
+            store_release(&arena_main.purge_state, PURGE_OVER);
+        }
+        CHECK(arena_enter(&arena_main));
+        CHECK(arena_main.purging == NULL);
+        lock_leave(&arena_main.lock);
+        CHECK_HEAP();
+        CHECK_EQ(chunk_tag(pass > 0 ? chunk_of(before) : chunk), TAG_BINNED);
+        CHECK_EQ(chunk_size(pass > 0 ? chunk_of(before) : chunk),
+                 size + (pass > 0 ? request_size(KIB(20)) : 0) + (pass > 1 ? request_size(KIB(20)) : 0));
+        (void)!seemalloc_malloc(chunk_size(pass > 0 ? chunk_of(before) : chunk) - CHUNK_OVERHEAD); /* out of the way of the next */
+    }
+}
+
 UNIT_MAIN({"lost_once", lost_once}, {"purged_once", purged_once}, {"large_mappings_wait", large_mappings_wait},
           {"large_mappings_refused", large_mappings_refused}, {"large_mappings_by_setting", large_mappings_by_setting},
           {"holes_make_up", holes_make_up}, {"trimmed_top", trimmed_top},
@@ -559,4 +696,5 @@ UNIT_MAIN({"lost_once", lost_once}, {"purged_once", purged_once}, {"large_mappin
           {"fresh_blocks_in_a_row", fresh_blocks_in_a_row}, {"batches_kept_and_merged", batches_kept_and_merged},
           {"merged_before_growth", merged_before_growth}, {"waves_are_kept", waves_are_kept},
           {"mapped_while_forking", mapped_while_forking}, {"shared_arenas_follow_the_cpu", shared_arenas_follow_the_cpu},
-          {"magazines_move", magazines_move})
+          {"magazines_move", magazines_move}, {"idle_memory_goes_home", idle_memory_goes_home}, {"never_by_itself", never_by_itself},
+          {"regret_holds", regret_holds}, {"put_back", put_back})
