@@ -18,6 +18,7 @@
 #define PURGE_PART_MOST MIB(1024)
 #define PURGE_SHORT 50000u /* ns */
 #define AWAIT_MOST 200000u /* ns */
+#define WAITS_MOST 50
 #define HOLE_LEAST KIB(64) /* that makes up for growth */
 #define TEND_LEAST KIB(64) /* of the top, and of what is held */
 #define REGRET_WINDOWS 32  /* what went back within one to two times so many of them counts for regret, */
@@ -102,10 +103,11 @@ bool arena_await_purged(struct arena *arena, size_t size, bool *lost_lock) {
 struct pass {
     unsigned index, least;
     size_t size;
-    size_t enough; /* bytes that shall go back */
-    size_t gone;   /* that did */
-    size_t part;   /* in one call */
-    bool refused;  /* the system said no (locked in memory, say), or the lock could not be had: over */
+    size_t enough;  /* bytes that shall go back */
+    size_t gone;    /* that did */
+    size_t part;    /* in one call */
+    unsigned waits; /* for others who purge */
+    bool refused;   /* the system said no (locked in memory, say), or the lock could not be had: over */
 };
 
 /* The next chunk that was not purged; NULL at the end, or (*more) after enough steps. Of a size the first is looked at and the second, which is purged if
@@ -144,7 +146,8 @@ static bool purge_next(struct arena *arena, struct pass *pass) {
         bool gone;
         arena_await_purged(arena, 0, &gone);
         if (!gone) lock_leave(&arena->lock);
-        return !gone;
+        pass->refused = gone || ++pass->waits == WAITS_MOST; /* that thread may be stopped */
+        return !pass->refused;
     }
     struct chunk *chunk = next_unpurged(arena, pass, &more);
     if (chunk == NULL) {
@@ -282,6 +285,7 @@ static bool end_window(struct arena *arena, uint64_t now, uint64_t window) {
            holes = min_size(arena->bins.dirty_low, arena->bins.dirty);
     size_t unmerged = arena->fast_bytes + arena->parked_bytes, old = min_size(arena->unmerged_low, unmerged);
     if (window == 0) top = touched, holes = arena->bins.dirty, old = unmerged;
+    if (!conf_slides()) top = 0; /* then what may lie at the top is the user's affair */
     learn(tend, now, window);
     size_t due = top + holes > tend->hold ? top + holes - tend->hold : 0, from_top = min_size(due, top);
     if (from_top >= TEND_LEAST) {
