@@ -48,10 +48,6 @@ static void set_free(struct arena *arena, struct chunk *chunk, size_t size, uint
     if (paged) chunk->clean_from = clean.from, chunk->clean_to = clean.to;
 }
 
-static struct span clean_of(const struct arena *arena, const struct chunk *chunk, size_t size) {
-    return size >= arena->bins.paged_least ? chunk_clean(chunk, size) : (struct span){NULL, NULL};
-}
-
 /* The smallest rest that is cut off a chunk: less, and it lies about until its neighbour is freed, sorted, searched and of no use. */
 static size_t least_rest(size_t size) { return max_size(CHUNK_MIN, size / REST_SHARE); }
 
@@ -60,7 +56,7 @@ static void *cut(struct arena *arena, struct chunk *chunk, size_t size) {
     uint64_t head = chunk_head(chunk);
     size_t whole = head_size(head);
     uint32_t p = head & FLAG_P;
-    struct span clean = clean_of(arena, chunk, whole);
+    struct span clean = arena_clean(arena, chunk, whole);
     if (whole - size < least_rest(size)) {
         arena->tend.reused += span_size(clean);
         set_in_use(arena, chunk, whole, p);
@@ -122,6 +118,12 @@ static void *from_larger(struct arena *arena, size_t size) {
 
 static size_t top_size(const struct arena *arena) { return arena->top != NULL ? (size_t)(arena->top_end - (char *)arena->top) : 0; }
 
+static void top_was_cut(struct arena *arena) {
+    char *used = chunk_mem(arena->top);
+    if (arena->top_region->clean < used) arena->top_region->clean = used;
+    arena->top_low = min_size(arena->top_low, arena_touched_top(arena));
+}
+
 /* Step 7: n blocks in address order. top keeps at least a smallest chunk. */
 static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **mem, bool *zeroed) {
     size_t have = top_size(arena);
@@ -142,8 +144,7 @@ static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **me
         chunk = chunk_at(chunk, size);
     }
     arena_set_top(arena, chunk, arena->top_end);
-    if (arena->top_region->clean < (char *)chunk_mem(chunk)) arena->top_region->clean = chunk_mem(chunk);
-    arena->top_low = min_size(arena->top_low, arena_touched_top(arena));
+    top_was_cut(arena);
     return n;
 }
 
@@ -315,7 +316,7 @@ static unsigned carve(struct arena *arena, struct chunk *chunk, size_t size, uns
     uint64_t head = chunk_head(chunk);
     size_t whole = head_size(head);
     uint32_t p = head & FLAG_P;
-    struct span clean = clean_of(arena, chunk, whole);
+    struct span clean = arena_clean(arena, chunk, whole);
     unsigned made = 0;
     for (; made + 1 < n && whole >= 2 * size; made++, p = FLAG_P) {
         set_in_use(arena, chunk, size, p);
@@ -377,9 +378,7 @@ static bool extend(struct arena *arena, struct chunk *chunk, size_t old, size_t 
         if (next != arena->top) return false; /* it grew elsewhere */
         arena_set_top(arena, chunk_at(chunk, size), arena->top_end);
         chunk_wipe(next);
-        char *used = (char *)chunk_mem(arena->top);
-        if (arena->top_region->clean < used) arena->top_region->clean = used;
-        arena->top_low = min_size(arena->top_low, arena_touched_top(arena));
+        top_was_cut(arena);
         set_in_use(arena, chunk, size, p);
         return true;
     }

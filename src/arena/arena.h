@@ -112,6 +112,7 @@ extern struct arena *arena_table[ARENA_LIMIT]; /* by id; [0, seal.arenas) are se
 
 void arena_put_back(struct arena *arena); /* the chunk that was purged; the lock is held */
 
+/* The lock was just taken. */
 static inline void arena_entered(struct arena *arena) {
     arena->steps = ARENA_STEP;
     if (UNLIKELY(load_acquire(&arena->purge_state) == PURGE_OVER)) arena_put_back(arena);
@@ -124,6 +125,12 @@ static inline bool arena_enter(struct arena *arena) {
     return true;
 }
 
+/* The part of a free chunk that has no pages, where one can hold any. */
+static inline struct span arena_clean(const struct arena *arena, const struct chunk *chunk, size_t size) {
+    return size >= arena->bins.paged_least ? chunk_clean(chunk, size) : (struct span){NULL, NULL};
+}
+
+/* Some of what lay unmerged was handed out. */
 static inline void arena_note_unmerged(struct arena *arena) {
     size_t bytes = arena->fast_bytes + arena->parked_bytes;
     if (bytes < arena->unmerged_low) arena->unmerged_low = bytes;
@@ -226,9 +233,9 @@ void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned
 
 /* --- within the arena layer; the lock is held ------------------------------------------------------------------------------------------ */
 
-size_t arena_merge_clean(struct arena *arena, struct chunk *chunk, struct span clean); /* likewise, and so much of it has no pages */
 size_t arena_merge(struct arena *arena, struct chunk *chunk); /* an in-use chunk becomes free: into top or unsorted; bytes it has become */
-void *arena_next_in_chain(struct arena *arena, const void *mem, const char *line);                          /* checked */
+size_t arena_merge_clean(struct arena *arena, struct chunk *chunk, struct span clean); /* likewise, and so much of it has no pages */
+void *arena_next_in_chain(struct arena *arena, const void *mem, const char *line);     /* checked */
 unsigned arena_pop_fast(struct arena *arena, unsigned index, unsigned most, void **mem, const char *line);  /* the youngest, checked */
 struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk, const char *line);                   /* out of its bin; returns it */
 uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line); /* the tag of the chunk there */

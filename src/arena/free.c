@@ -119,8 +119,7 @@ static bool close_if_free(struct arena *arena, struct chunk *chunk, size_t size)
 
 /* Of two the larger: a chunk knows of one. */
 static inline void larger_span(const struct arena *arena, struct span *span, const struct chunk *chunk, size_t size) {
-    if (size < arena->bins.paged_least) return;
-    struct span other = chunk_clean(chunk, size);
+    struct span other = arena_clean(arena, chunk, size);
     if (span_size(other) > span_size(*span)) *span = other;
 }
 

@@ -281,8 +281,8 @@ static void flush_all(struct cache *cache) {
 /* --- limits ------------------------------------------------------------------------------------------------------------------------------------ */
 
 static unsigned limit_of(struct cache *cache, unsigned size_class) {
-    if (UNLIKELY(cache->watch != WATCH_NOT)) return cache->room[size_class];
-    return (unsigned)(cache->magazine[size_class].limit - base_of(cache, size_class));
+    const struct magazine *magazine = &cache->magazine[size_class];
+    return LIKELY(cache->watch == WATCH_NOT) ? (unsigned)(magazine->limit - magazine->bottom) : cache->room[size_class];
 }
 
 /* A magazine moves to slots that suffice for `limit` blocks. */
@@ -471,6 +471,13 @@ static COLD void tend(struct cache *cache, uint64_t now) {
 
 static ALWAYS_INLINE bool turn(struct cache *cache) { return UNLIKELY(++cache->turns % CACHE_TEND == 0); }
 
+/* Where no cache served. */
+static ALWAYS_INLINE void tend_beside(struct cache *cache) {
+    if (cache == NULL || !turn(cache) || !slow_enter(cache)) return;
+    tend(cache, os_clock());
+    slow_leave(cache);
+}
+
 /* The peak can only have risen when the system was asked for something. */
 static void note_growth(void) {
     static uint64_t noted;
@@ -615,10 +622,7 @@ void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
         mem = arena_serve(arena, size, align, zeroed);
     }
     note_growth();
-    if (cache != NULL && turn(cache) && slow_enter(cache)) {
-        tend(cache, os_clock());
-        slow_leave(cache);
-    }
+    tend_beside(cache);
     if (mem != NULL && !(chunk_head(chunk_of(mem)) & FLAG_M)) count_net(cache, chunk_size(chunk_of(mem)), 1);
     if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) *zeroed = false;
     return perturbed(mem);
@@ -726,10 +730,7 @@ void cache_free(void *mem) {
     } else {
         arena_send(arena, &mem, 1, &one);
     }
-    if (cache != NULL && turn(cache) && slow_enter(cache)) {
-        tend(cache, os_clock());
-        slow_leave(cache);
-    }
+    tend_beside(cache);
 }
 
 bool cache_resize(void *mem, size_t old_size, size_t size) {

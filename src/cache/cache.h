@@ -1,7 +1,7 @@
 /* cache.h: a thread cache: one magazine of pointers per size class, so that malloc and free hit without a lock.
  *
  *   magazine    bottom ─> [p][p][p][ ][ ][ ] <─ limit          bottom <= top <= limit
- *                               top ─┘                         count = top - bottom, or more: some may be hidden below it for a while
+ *                               top ─┘                         count = top - bottom; while it is watched bottom = limit
  *
  * A hit pops or pushes a pointer and touches the magazine and the block's own line, nothing else. The slots lie in the cache's own mapping
  * between guard pages; nothing that stands in a cached block is followed. Blocks of any arena may be in it: they go home when it is full.

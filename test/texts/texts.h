@@ -19,7 +19,7 @@
 #define MIB(n) ((size_t)(n) << 20)
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-/* The cache, which the texts do not know, off. */
+/* The cache and what goes home by itself, which the texts do not know, off. */
 #define NO_CACHE "tcache_max:0,decay:-1"
 /* The setting of T6 to T13: the thresholds do not slide and picture 9 comes. */
 #define NO_CACHE_NO_SLIDING NO_CACHE ",trim_threshold:131072"
