@@ -21,7 +21,7 @@ for file in include/seemalloc.h bin/seemalloc share/man/man1/seemalloc.1 share/m
 done
 libdir=$(dirname "$(find "$root" -name libseemalloc.a)")
 [[ -e $libdir/libseemalloc.so.1.0.0 && -L $libdir/libseemalloc.so.1 && -L $libdir/libseemalloc.so ]] || fail "the shared library is incomplete in $libdir"
-readelf -d "$libdir/libseemalloc.so" | grep -q 'soname: \[libseemalloc.so.1\]' || fail "wrong soname"
+grep -q 'soname: \[libseemalloc.so.1\]' < <(readelf -d "$libdir/libseemalloc.so") || fail "wrong soname"
 if grep -rlF -e "$SOURCE_DIR" -e "$BUILD_DIR" "$libdir/pkgconfig" "$libdir/cmake"; then
     fail "the package files above name the folder it was built in"
 fi
