@@ -19,7 +19,7 @@
 
 #define REST_SHARE 32 /* of a request: half of what a size class rounds up */
 #define SURPLUS_SIZE KIB(64)
-#define SURPLUS_SHARE 12
+#define SURPLUS_SHARE 10
 #define SURPLUS_LEAST MIB(1)
 #define SORT_ROUNDS 64 /* critical sections of ARENA_STEP sortings that one request makes at most before the arena grows */
 

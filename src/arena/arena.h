@@ -75,7 +75,7 @@ struct arena {
     struct chunk *last_remainder;
     size_t system_bytes, system_peak;
     size_t regret;  /* bytes at the top that experience says are needed again */
-    bool trimmed;   /* the last change of size was a trim */
+    size_t trimmed; /* what a trim left at the top, if that was the last change of size, or 0 */
     size_t needed;  /* highest sum of what was handed out, as seen at large requests, and what lay beside that and could not go back */
     size_t debt;    /* new pages that large requests brought since more was resident than needed and a little more; */
     size_t surplus; /* as much of it as shall go back; atomic */

@@ -18,7 +18,7 @@
 
 #define FAST_CONSOLIDATE KIB(64) /* a free that makes a chunk this big merges the fast bins as well, as ptmalloc's does */
 #define FAST_MOST ((FAST_BINS + 1) * CHUNK_ALIGN)
-#define REGRET_LEAST KIB(128)
+#define REGRET_LEAST KIB(64)     /* that a trim counts as having left */
 #define REGRET_DESERTED KIB(256) /* what of it an arena without threads may keep */
 #define REGRET_MOST MIB(4)
 #define PREFETCH_HEAP MIB(1) /* in a smaller one everything is near */
@@ -287,9 +287,10 @@ bool arena_grow(struct arena *arena, size_t size) {
     size_t again = min_size(arena->tend.regrow, need);
     arena->tend.regrow -= again;
     arena->tend.reused += again;
-    if (arena->trimmed) {
-        arena->trimmed = false;
-        arena->regret = min_size(max_size(2 * arena->regret, REGRET_LEAST), REGRET_MOST);
+    if (arena->trimmed != 0) {
+        size_t most = max_size(REGRET_MOST, arena->needed / 2);
+        arena->regret = max_size(arena->regret, min_size(2 * max_size(arena->trimmed, arena->regret), most));
+        arena->trimmed = 0;
     }
     if (extended) {
         set_system_bytes(arena, arena->system_bytes + ((size_t)region->end - old_end));
@@ -369,13 +370,13 @@ static void trim_by_threshold(struct arena *arena) {
     size_t threshold = conf_get(CONF_TRIM_THRESHOLD), pad = conf_get(CONF_TOP_PAD), before = arena->system_bytes;
     if (deserted) threshold = pad = 0;
     if (conf_slides()) {
-        size_t keep = deserted ? min_size(arena->regret, REGRET_DESERTED) : arena->regret;
+        size_t keep = min_size(arena->regret, deserted ? REGRET_DESERTED : conf_get(CONF_RETAIN_MAX));
         threshold = min_size(max_size(threshold, keep), footprint_spare());
         pad = max_size(pad, deserted ? threshold : threshold - threshold / 8); /* the next blocks find their pages there */
     }
     if (touched <= threshold) return;
     arena_trim_top(arena, threshold, pad);
-    if (arena->system_bytes < before) arena->trimmed = true;
+    if (arena->system_bytes < before) arena->trimmed = max_size(arena_touched_top(arena), REGRET_LEAST);
 }
 
 /* --- backlogs -------------------------------------------------------------------------------------------------------------------------------- */

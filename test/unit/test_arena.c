@@ -489,6 +489,24 @@ static void trimmed_top(void) {
     CHECK(load_relaxed(&os_counters.calls[SEEMALLOC_CALL_BRK_TRIM]) >= 2);
 }
 
+/* What grows again after a trim keeps more than the threshold, up to half of what was once needed. */
+static void regretted_top(void) {
+    cache_init();
+    conf_slide(CONF_MMAP_THRESHOLD_MOST);
+    enum { BLOCKS = 25 };
+    void *block[BLOCKS];
+    size_t left[2];
+    for (int wave = 0; wave < 2; wave++) {
+        for (int i = 0; i < BLOCKS; i++) memset(block[i] = seemalloc_malloc(MIB(8)), 1, 1);
+        for (int i = BLOCKS; i-- > 0;) seemalloc_free(block[i]);
+        left[wave] = arena_touched_top(&arena_main);
+    }
+    CHECK(left[0] <= conf_get(CONF_TRIM_THRESHOLD));
+    CHECK(left[1] > conf_get(CONF_TRIM_THRESHOLD));
+    CHECK(left[1] <= BLOCKS * MIB(8) / 2);
+    CHECK_HEAP();
+}
+
 /* Holes that make up are looked for only where a request brought new pages, and not again and again where there are none. */
 static void holes_make_up_only_for_new_pages(void) {
     cache_init();
@@ -690,7 +708,7 @@ static void put_back(void) {
 
 UNIT_MAIN({"lost_once", lost_once}, {"purged_once", purged_once}, {"large_mappings_wait", large_mappings_wait},
           {"large_mappings_refused", large_mappings_refused}, {"large_mappings_by_setting", large_mappings_by_setting},
-          {"holes_make_up", holes_make_up}, {"trimmed_top", trimmed_top},
+          {"holes_make_up", holes_make_up}, {"trimmed_top", trimmed_top}, {"regretted_top", regretted_top},
           {"holes_make_up_only_for_new_pages", holes_make_up_only_for_new_pages}, {"holes_wait_for_the_lock", holes_wait_for_the_lock},
           {"merged_into_top", merged_into_top}, {"critical_sections", critical_sections}, {"reopened_top_is_dirty", reopened_top_is_dirty},
           {"fresh_blocks_in_a_row", fresh_blocks_in_a_row}, {"batches_kept_and_merged", batches_kept_and_merged},
