@@ -24,6 +24,7 @@
 #include "arena/free.c"
 #include "arena/purge.c"
 #include "arena/serve.c"
+#include "arena/sweep.c"
 
 #include "cache/cache.c"
 

@@ -183,7 +183,7 @@ static bool breathe(struct arena *arena) {
 static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool *lost_lock) {
     bool merging = much_unmerged(arena);
     /* No more than lies there now: others may go on adding. */
-    for (size_t rounds = arena_uncoalesced(arena) / (ARENA_STEP * CHUNK_MIN) + 1; rounds != 0 && merging; rounds--) {
+    for (size_t rounds = arena_merge_rounds(arena); rounds != 0 && merging; rounds--) {
         *lost_lock = !breathe(arena);
         if (*lost_lock) return NULL;
         merging = arena_merge_backlog(arena, BACKLOG_ALL) != 0;
@@ -377,7 +377,7 @@ static bool extend(struct arena *arena, struct chunk *chunk, size_t old, size_t 
         if (top_size(arena) < need + CHUNK_MIN && (size >= conf_get(CONF_MMAP_THRESHOLD) || !arena_grow(arena, need))) return false;
         if (next != arena->top) return false; /* it grew elsewhere */
         arena_set_top(arena, chunk_at(chunk, size), arena->top_end);
-        chunk_wipe(next);
+        arena_absorb(arena, next, chunk);
         top_was_cut(arena);
         set_in_use(arena, chunk, size, p);
         return true;
@@ -385,7 +385,7 @@ static bool extend(struct arena *arena, struct chunk *chunk, size_t old, size_t 
     if (!bins_owns(&arena->bins, next) || old + chunk_size(next) < size) return false;
     size_t whole = old + chunk_size(next);
     arena_take_out(arena, next, ARENA_LIST_LINE);
-    chunk_wipe(next);
+    arena_absorb(arena, next, chunk);
     set_in_use(arena, chunk, whole, p);
     chunk_set_p(chunk_at(chunk, whole), true);
     cut_tail(arena, chunk, size);

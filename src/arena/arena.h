@@ -59,6 +59,14 @@ struct tend {
     unsigned regret;       /* and how many had when there was regret, or patience fell */
 };
 
+/* Fast blocks that are merged in address order (sweep.c). */
+struct sweep {
+    unsigned left;         /* blocks that are still to leave their fast bins; then */
+    struct region *region; /* this one is gone over, NULL: none is, */
+    struct chunk *at;      /* and has come so far */
+    size_t loose;          /* blocks in no list */
+};
+
 struct arena {
     struct lock lock;
     uint32_t id;
@@ -88,8 +96,9 @@ struct arena {
     struct tend tend;
 
     struct fast_bin fast[FAST_BINS];
-    size_t fast_bytes;
-    uint32_t fast_count;
+    size_t fast_bytes;   /* of those in fast bins and of loose ones, */
+    uint32_t fast_count; /* and how many */
+    struct sweep sweep;
     void *inbox_rest; /* the part of the inbox that was fetched but not looked at yet */
     size_t parked_bytes;
     struct bins bins;
@@ -130,6 +139,22 @@ static inline struct span arena_clean(const struct arena *arena, const struct ch
     return size >= arena->bins.paged_least ? chunk_clean(chunk, size) : (struct span){NULL, NULL};
 }
 
+static inline void arena_count_fast(struct arena *arena, int n, ptrdiff_t bytes) {
+    store_relaxed(&arena->fast_bytes, arena->fast_bytes + (size_t)bytes);
+    arena->fast_count += (uint32_t)n;
+}
+
+/* A header's end: it is part of `into` now. */
+static inline void arena_absorb(struct arena *arena, struct chunk *chunk, struct chunk *into) {
+    if (UNLIKELY(arena->sweep.at == chunk)) arena->sweep.at = into;
+    chunk_wipe(chunk);
+}
+
+static inline void arena_sweep_region(struct arena *arena, struct region *region) {
+    arena->sweep.region = region;
+    arena->sweep.at = region != NULL ? (struct chunk *)region->start : NULL;
+}
+
 /* Some of what lay unmerged was handed out. */
 static inline void arena_note_unmerged(struct arena *arena) {
     size_t bytes = arena->fast_bytes + arena->parked_bytes;
@@ -140,6 +165,9 @@ static inline void arena_note_unmerged(struct arena *arena) {
 static inline size_t arena_uncoalesced(const struct arena *arena) {
     return load_relaxed(&arena->fast_bytes) + load_relaxed(&arena->parked_bytes) + load_relaxed(&arena->inbox_bytes);
 }
+
+/* How many critical sections merge all that lies unmerged now: others may go on adding. A sweep handles each block twice. */
+static inline size_t arena_merge_rounds(const struct arena *arena) { return 2 * arena_uncoalesced(arena) / (ARENA_STEP * CHUNK_MIN) + 2; }
 
 /* --- arena.c: which arena ------------------------------------------------------------------------------------------------------------- */
 
@@ -219,6 +247,11 @@ void arena_tend(struct arena *arena, uint64_t now, uint64_t budget);
 /* Where a chunk of `size` bytes is just being purged: waits for it, a fifth of a millisecond at most, before the arena grows instead. The lock is let go
  * meanwhile; *lost_lock if it can't be had again. True if something came back. */
 bool arena_await_purged(struct arena *arena, size_t size, bool *lost_lock);
+
+/* --- sweep.c; the lock is held ------------------------------------------------------------------------------------------------------------ */
+
+bool arena_sweeps(const struct arena *arena);             /* whether fast blocks are merged by sweeping, now or by what lies there */
+unsigned arena_sweep(struct arena *arena, unsigned most); /* a part of it; 0 only if `most` is */
 
 /* --- serve.c: from anywhere --------------------------------------------------------------------------------------------------------------- */
 

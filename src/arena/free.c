@@ -139,18 +139,18 @@ size_t arena_merge_clean(struct arena *arena, struct chunk *chunk, struct span c
     if (!(head & FLAG_P)) {
         struct chunk *before = previous(arena, chunk);
         arena_take_out(arena, before, ARENA_LIST_LINE);
-        chunk_wipe(chunk);
+        arena_absorb(arena, chunk, before);
         larger_span(arena, &clean, before, chunk_size(before));
         size += chunk_size(before);
         chunk = before;
     }
     if (next == arena->top) {
-        chunk_wipe(next);
+        arena_absorb(arena, next, chunk);
         arena_set_top(arena, chunk, arena->top_end);
     } else {
         if ((tag & TAG_STATE) == TAG_BINNED) {
             arena_take_out(arena, next, ARENA_LIST_LINE);
-            chunk_wipe(next);
+            arena_absorb(arena, next, chunk);
             larger_span(arena, &clean, next, head_size(next_head));
             size += head_size(next_head);
         } else {
@@ -212,7 +212,7 @@ static size_t merge_blocks(struct arena *arena, void **mem, unsigned n, const ch
                       chunk_mem(high));
             }
             key_clear(mem[i]);
-            chunk_wipe(high);
+            arena_absorb(arena, high, low);
             size += here;
             first = low;
         }
@@ -239,6 +239,7 @@ static bool drop_region(struct arena *arena, struct region *region) {
     while (*link != region) link = &(*link)->next;
     if (!region_close(region)) return false;
     *link = next;
+    if (arena->sweep.region == region) arena_sweep_region(arena, next);
     set_system_bytes(arena, arena->system_bytes - bytes);
     recompute_range(arena);
     return true;
@@ -317,7 +318,7 @@ static void reopen_top(struct arena *arena) {
     if (chunk_tag(fence) != (TAG_FENCE | arena->id) || (chunk_head(fence) & FLAG_P)) return;
     struct chunk *last = previous(arena, fence);
     arena_take_out(arena, last, ARENA_LIST_LINE);
-    chunk_wipe(fence);
+    arena_absorb(arena, fence, last);
     arena->top_region = region;
     region->clean = region->end; /* what was handed out from the bins meanwhile nobody noted */
     arena_set_top(arena, last, region->end);
@@ -518,6 +519,7 @@ unsigned arena_pop_fast(struct arena *arena, unsigned index, unsigned most, void
 
 static unsigned merge_fast(struct arena *arena, unsigned step) {
     static const char line[] = "malloc_consolidate(): invalid chunk size";
+    if (arena_sweeps(arena)) return arena_sweep(arena, step);
     void *mem[ARENA_STEP];
     unsigned n = 0;
     for (unsigned index = 0; index < FAST_BINS && n < step && arena->fast_count != 0; index++) {
@@ -646,7 +648,7 @@ void arena_send(struct arena *arena, void **mem, unsigned n, unsigned *left) {
 
 /* Everything that is free but unmerged, and no more than lies there now, with the lock let go between the steps. False if it could not be had. */
 bool arena_merge_all(struct arena *arena) {
-    size_t rounds = arena_uncoalesced(arena) / (ARENA_STEP * CHUNK_MIN) + 1;
+    size_t rounds = arena_merge_rounds(arena);
     for (bool more = true; more && rounds != 0; rounds--) {
         if (!arena_enter(arena)) return false;
         more = arena_merge_backlog(arena, BACKLOG_ALL) != 0;

@@ -674,6 +674,9 @@ static COLD _Noreturn void bad_pointer(void *mem, uint64_t head, uint32_t tag) {
     case TAG_PURGING:
         fatal("double free or corruption (!prev)",
               "block at %p of %zu bytes is free already: its pages just go back to the system; it was freed twice", mem, head_size(head));
+    case TAG_LOOSE:
+        fatal("double free or corruption (fasttop)",
+              "block at %p of %zu bytes is free already: it just leaves a fast bin; it was freed twice", mem, head_size(head));
     case TAG_TOP:
         fatal("double free or corruption (top)", "block at %p is free already: it is the top of arena %u; it was freed twice", mem,
               tag & TAG_ID);

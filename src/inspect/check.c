@@ -20,7 +20,7 @@ static const char *fault(const char *format, ...) {
 
 struct census {
     size_t binned_bytes, binned_count, all_bytes, free_in_use_bytes;
-    size_t parked, inbox, fast;
+    size_t parked, inbox, fast, loose;
 };
 
 /* 1 to 3: the chunks of a region follow one another to its end; seals, P bits and feet are right; no two free neighbours. */
@@ -31,7 +31,7 @@ static const char *check_region(struct arena *arena, const struct marks *marks, 
         uint64_t head = chunk_head(chunk);
         uint32_t tag = head_tag(head, chunk), state = tag & TAG_STATE;
         size_t size = head_size(head);
-        if ((tag & TAG_ID) != arena->id || state == TAG_MAPPED || state > TAG_PURGING) {
+        if ((tag & TAG_ID) != arena->id || state == TAG_MAPPED || state == TAG_STATE) {
             return fault("arena %u: chunk %p: bad seal, tag 0x%x", arena->id, (const void *)chunk, tag);
         }
         if ((head & FLAG_A) != arena->flag_a || ((head & FLAG_PURGED) && (state != TAG_BINNED || size < arena->bins.paged_least)))
@@ -67,7 +67,8 @@ static const char *check_region(struct arena *arena, const struct marks *marks, 
         }
         if (marked == SEEMALLOC_PARKED) census->parked += size;
         if (marked == SEEMALLOC_INBOX) census->inbox += size;
-        if (marked == SEEMALLOC_FAST) census->fast += size;
+        if (marked == SEEMALLOC_FAST || state == TAG_LOOSE) census->fast += size;
+        census->loose += state == TAG_LOOSE;
         census->all_bytes += size;
         before = chunk;
         before_free = is_free;
@@ -177,6 +178,10 @@ static const char *check_sums(struct arena *arena, const struct census *census) 
         return fault("arena %u: parked %zu inbox %zu fast %zu by walk; counters say %zu %zu %zu", arena->id, census->parked, census->inbox,
                      census->fast, arena->parked_bytes, load_relaxed(&arena->inbox_bytes), arena->fast_bytes);
     }
+    if (census->loose != arena->sweep.loose)
+        return fault("arena %u: %zu loose blocks, counter says %zu", arena->id, census->loose, arena->sweep.loose);
+    if (census->loose != 0 && arena->sweep.region == NULL && arena->sweep.left == 0)
+        return fault("arena %u: %zu loose blocks, and no sweep", arena->id, census->loose);
     return NULL;
 }
 

@@ -130,6 +130,8 @@ static void classify(struct arena *arena, const struct marks *marks, const struc
     case TAG_TOP: seen->state = SEEMALLOC_TOP; return;
     case TAG_FENCE: seen->state = SEEMALLOC_FENCEPOST; return;
     case TAG_PURGING: seen->state = SEEMALLOC_PURGING; return;
+    case TAG_LOOSE: seen->state = SEEMALLOC_FAST; break;
+    case TAG_IN_USE: seen->state = marks_find(marks, seen->mem, SEEMALLOC_IN_USE); break;
     case TAG_BINNED: {
         bool unsorted = marks_find(marks, seen->mem, SEEMALLOC_IN_USE) == SEEMALLOC_UNSORTED;
         seen->bin = unsorted ? BIN_UNSORTED : (int)bin_index(seen->size);
@@ -139,9 +141,8 @@ static void classify(struct arena *arena, const struct marks *marks, const struc
                                                          : SEEMALLOC_LARGE;
         return;
     }
-    default: break;
+    default: seen->state = SEEMALLOC_IN_USE; break;
     }
-    seen->state = marks_find(marks, seen->mem, SEEMALLOC_IN_USE);
     if (seen->state == SEEMALLOC_FAST) seen->bin = (int)(seen->size / CHUNK_ALIGN) - 2;
 }
 

@@ -706,6 +706,101 @@ static void put_back(void) {
     }
 }
 
+enum { SWEPT = 30000, KEPT = 10 }; /* every tenth stays */
+static unsigned char *swept[SWEPT];
+
+static size_t swept_size(size_t i) { return 24 + i % 6 * 16; }
+
+/* So many fast blocks that a sweep merges them. */
+static void fill_fast_bins(void) {
+    no_cache_no_mappings();
+    uint64_t state = 4;
+    for (size_t i = 0; i < SWEPT; i++) memset(swept[i] = seemalloc_malloc(swept_size(i)), (int)i, swept_size(i));
+    (void)!seemalloc_malloc(100); /* not into top */
+    for (size_t n = 0; n < SWEPT; n++) {
+        size_t i = unit_random(&state) % SWEPT;
+        if (i % KEPT == 0) continue;
+        seemalloc_free(swept[i]); /* some were not chosen: kept as well */
+        swept[i] = NULL;
+    }
+    CHECK(arena_sweeps(&arena_main));
+}
+
+static unsigned sweep_part(void) {
+    CHECK(arena_enter(&arena_main));
+    unsigned n = arena_merge_backlog(&arena_main, BACKLOG_FAST);
+    lock_leave(&arena_main.lock);
+    return n;
+}
+
+/* Between the parts of a sweep others go on: they free the neighbours of loose blocks, take what was merged, and move the top. */
+static void swept_in_parts(void) {
+    fill_fast_bins();
+    uint64_t state = 5;
+    size_t parts = 0;
+    void *other[64] = {NULL};
+    do {
+        if (parts % 16 == 0) CHECK_HEAP();
+        for (int i = 0; i < 8; i++) {
+            size_t at = unit_random(&state) % 64, kept = unit_random(&state) % SWEPT;
+            seemalloc_free(other[at]);
+            other[at] = seemalloc_malloc(unit_random(&state) % 3000);
+            if (swept[kept] == NULL) continue;
+            for (size_t byte = 0; byte < swept_size(kept); byte++) CHECK_EQ(swept[kept][byte], kept & 255);
+            if (i == 0) {
+                swept[kept] = seemalloc_realloc(swept[kept], 500);
+                seemalloc_free(swept[kept]);
+                swept[kept] = NULL;
+            }
+        }
+        CHECK(++parts < SWEPT);
+    } while (sweep_part() != 0);
+    CHECK_EQ(arena_main.sweep.loose, 0);
+    CHECK(!arena_sweeps(&arena_main));
+    for (size_t i = 0; i < SWEPT; i++) {
+        for (size_t byte = 0; swept[i] != NULL && byte < swept_size(i); byte++) CHECK_EQ(swept[i][byte], i & 255);
+        seemalloc_free(swept[i]);
+    }
+    for (size_t i = 0; i < 64; i++) seemalloc_free(other[i]);
+    seemalloc_malloc_trim(0);
+    CHECK_EQ(arena_main.fast_bytes, 0);
+    CHECK_HEAP();
+}
+
+/* Regions that go back in the middle of a sweep. */
+static void swept_regions(void) {
+    fake_set_brk_room(0);
+    fill_fast_bins();
+    CHECK(arena_main.regions->next != NULL);
+    while (sweep_part() != 0) {}
+    for (size_t i = 0; i < SWEPT; i++) seemalloc_free(swept[i]);
+    while (sweep_part() != 0) {}
+    seemalloc_malloc_trim(0);
+    CHECK_EQ(arena_main.fast_bytes, 0);
+    CHECK_HEAP();
+}
+
+static unsigned char *loose_block(void) {
+    static unsigned char *was[SWEPT];
+    no_cache_no_mappings();
+    for (size_t i = 0; i < SWEPT; i++) was[i] = seemalloc_malloc(swept_size(i));
+    for (size_t i = 0; i + 1 < SWEPT; i++) seemalloc_free(was[i]);
+    CHECK(sweep_part() != 0 && arena_main.sweep.loose != 0);
+    for (size_t i = 0;; i++) {
+        if (chunk_tag(chunk_of(was[i])) == TAG_LOOSE) return was[i];
+    }
+}
+static void free_loose(void *mem) { seemalloc_free(mem); }
+static void overwrite_loose(void *mem) {
+    memset((unsigned char *)mem - 8, 0x41, 8);
+    while (sweep_part() != 0) {}
+}
+static void loose_blocks_are_guarded(void) {
+    unsigned char *mem = loose_block();
+    CHECK_ABORTS(free_loose, mem, "double free or corruption (fasttop)");
+    CHECK_ABORTS(overwrite_loose, mem, "malloc_consolidate(): invalid chunk size");
+}
+
 UNIT_MAIN({"lost_once", lost_once}, {"purged_once", purged_once}, {"large_mappings_wait", large_mappings_wait},
           {"large_mappings_refused", large_mappings_refused}, {"large_mappings_by_setting", large_mappings_by_setting},
           {"holes_make_up", holes_make_up}, {"trimmed_top", trimmed_top}, {"regretted_top", regretted_top},
@@ -715,4 +810,5 @@ UNIT_MAIN({"lost_once", lost_once}, {"purged_once", purged_once}, {"large_mappin
           {"merged_before_growth", merged_before_growth}, {"waves_are_kept", waves_are_kept},
           {"mapped_while_forking", mapped_while_forking}, {"shared_arenas_follow_the_cpu", shared_arenas_follow_the_cpu},
           {"magazines_move", magazines_move}, {"idle_memory_goes_home", idle_memory_goes_home}, {"never_by_itself", never_by_itself},
-          {"regret_holds", regret_holds}, {"put_back", put_back})
+          {"regret_holds", regret_holds}, {"put_back", put_back}, {"swept_in_parts", swept_in_parts}, {"swept_regions", swept_regions},
+          {"loose_blocks_are_guarded", loose_blocks_are_guarded})

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const uint32_t states[] = {TAG_IN_USE, TAG_TOP, TAG_MAPPED, TAG_FENCE, TAG_BINNED, TAG_PURGING};
+static const uint32_t states[] = {TAG_IN_USE, TAG_TOP, TAG_MAPPED, TAG_FENCE, TAG_BINNED, TAG_PURGING, TAG_LOOSE};
 static const uint32_t ids[] = {0, 1, 63, 1023, TAG_ID};
 #define COUNT(table) (sizeof(table) / sizeof(table)[0])
 
