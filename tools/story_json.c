@@ -1,43 +1,23 @@
-/* story_json.c: the story in a form for programs. Addresses are strings of hexadecimal digits (they exceed what JSON readers keep exactly), sizes
- * are bytes.
+/* story_json.c: the story in a form for programs. Sizes are bytes.
  * SPDX-License-Identifier: MIT */
+#include "json.h"
 #include "story.h"
-
-static void put_string(FILE *out, const char *text) {
-    putc('"', out);
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c == '"' || c == '\\')
-            fprintf(out, "\\%c", c);
-        else if (c < 0x20)
-            fprintf(out, "\\u%04x", c);
-        else
-            putc(c, out);
-    }
-    putc('"', out);
-}
-
-static void put_address(FILE *out, const char *name, uint64_t address) {
-    fprintf(out, "\"%s\": \"0x%llx\"", name, (unsigned long long)address);
-}
-
-static void put_number(FILE *out, const char *name, uint64_t value) { fprintf(out, "\"%s\": %llu", name, (unsigned long long)value); }
 
 static void put_chunk(FILE *out, const struct story_step *step, const struct story_chunk *chunk) {
     char name[TELL_LINE];
     fputs("        {", out);
-    put_address(out, "chunk", chunk->chunk);
+    json_address(out, "chunk", chunk->chunk);
     fputs(", ", out);
-    put_address(out, "mem", chunk->mem);
+    json_address(out, "mem", chunk->mem);
     fputs(", ", out);
-    put_number(out, "size", chunk->size);
+    json_number(out, "size", chunk->size);
     fprintf(out, ", \"flags\": \"%s%s%s\", \"bin\": %d, \"state\": ", chunk->flags & SEEMALLOC_FLAG_A ? "A" : "",
             chunk->flags & SEEMALLOC_FLAG_M ? "M" : "", chunk->flags & SEEMALLOC_FLAG_P ? "P" : "", chunk->bin);
-    put_string(out, step->state_names[chunk->state]);
+    json_string(out, step->state_names[chunk->state]);
     fputs(", \"name\": ", out);
-    put_string(out, tell_chunk(name, step, chunk));
+    json_string(out, tell_chunk(name, step, chunk));
     fputs(", ", out);
-    put_number(out, "resident_pages", chunk->resident);
+    json_number(out, "resident_pages", chunk->resident);
     fputs("}", out);
 }
 
@@ -80,18 +60,18 @@ static void put_step(FILE *out, const struct story *story, unsigned number) {
     char title[TELL_LINE], what[TELL_TEXT];
 
     fputs("    {\n      \"title\": ", out);
-    put_string(out, tell_title(title, &story_acts[number - 1]));
+    json_string(out, tell_title(title, &story_acts[number - 1]));
     fputs(",\n      \"seen\": ", out);
-    put_string(out, tell_what(what, story, number));
+    json_string(out, tell_what(what, story, number));
     fputs(",\n", out);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         fputs("      ", out);
-        put_number(out, numbers[i].name, numbers[i].value);
+        json_number(out, numbers[i].name, numbers[i].value);
         fputs(",\n", out);
     }
     for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) {
         fputs("      ", out);
-        put_address(out, addresses[i].name, addresses[i].value);
+        json_address(out, addresses[i].name, addresses[i].value);
         fputs(",\n", out);
     }
     put_calls(out, step);
@@ -107,9 +87,9 @@ static void put_step(FILE *out, const struct story *story, unsigned number) {
 
 void story_json(FILE *out, const struct story *story) {
     fputs("{\n  \"format\": \"seemalloc story 1\",\n  \"library\": ", out);
-    put_string(out, story->library);
+    json_string(out, story->library);
     fputs(",\n  \"version\": ", out);
-    put_string(out, story->steps[0].version);
+    json_string(out, story->steps[0].version);
     fputs(",\n  \"steps\": [\n", out);
     for (unsigned i = 1; i <= STORY_STEPS; i++) {
         put_step(out, story, i);
