@@ -66,7 +66,7 @@ function addChunks(sums, space, largestRuns) {
         }
         sums.bytes[s] += size;
         sums.count[s]++;
-        if (isLiveState[s]) {
+        if (s === IN_USE) {
             sums.liveBytes[b] += size;
             sums.liveCount[b]++;
         } else if (isFreeState[s] && s !== TOP) {

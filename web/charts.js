@@ -112,7 +112,7 @@ export class Timeline {
                 { label: "time", value: (_, v) => v == null ? "–" : seconds(v) },
                 line("in use", colour("--state-0")), line("cached", colour("--state-1")), line("free", colour("--state-7")),
                 line("RSS", colour("--strong"), { dash: [6, 4] }),
-                line("faults/s", colour("--state-9"), { scale: "faults", width: 1, value: (_, v) => v == null ? "–" : count(Math.round(v)), fill: colour("--state-9") + "22" }),
+                line("faults/s", colour("--state-9"), { scale: "faults", width: 1, value: (_, v) => v == null ? "–" : count(Math.round(v)) }),
                 line("from system", colour("--state-11"), { width: 1.5, paths: uPlot.paths.stepped({ align: 1 }), points: { show: false } }),
             ],
             axes: [

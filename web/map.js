@@ -3,7 +3,7 @@
 // A column of a row is as wide as one pixel and stands for `scale` bytes. It shows the mix of states in them: from running sums when many chunks share
 // it, else from the chunks themselves. So the same picture serves all scales; where chunks are wide enough they get edges, letters and words.
 // SPDX-License-Identifier: MIT
-import { addressAt, chunkAt, lastAtMost } from "./data.js";
+import { absentIn, addressAt, chunkAt, lastAtMost } from "./data.js";
 import { address, bytes, plural, percent } from "./format.js";
 import { FENCEPOST, STATES, stackOrder, states } from "./states.js";
 
@@ -74,10 +74,12 @@ export class HeapMap {
         this.changed();
     }
 
-    coarsest() { return Math.max(FINEST, this.space ? this.space.total / (this.rows * this.width) : 1); }
+    // Rows of whole units of 16 bytes, so that their addresses are those of possible chunks.
+    coarsest() { return Math.max(FINEST, this.space ? Math.ceil(this.space.total / this.rows / 16) * 16 / this.width : 1); }
 
     changed() {
         this.scale = Math.min(this.coarsest(), Math.max(FINEST, this.scale));
+        if (this.scale >= 16) this.start = Math.floor(this.start / 16) * 16;
         this.start = Math.max(0, Math.min(this.space ? this.space.total - this.span : 0, this.start));
         this.draw();
         this.told.moved();
@@ -230,11 +232,12 @@ export class HeapMap {
         if (this.spotlight >= 0 && this.spotlight !== state) return;
         const small = bytes(size), words = `${name}  ${small}`, context = this.context;
         const text = piece.width > words.length * 6.2 + 10 ? words : piece.width > small.length * 6.3 + 18 ? `${letter} ${small}` : letter;
-        // A plate below the words, so that hatching does not hide them.
         const width = context.measureText(text).width;
         if (width + 6 > piece.width) return;
-        context.fillStyle = look.css;
-        context.fillRect(piece.x + 3, piece.y + 4, width + 6, ROW - 8);
+        if (absentIn(this.space, this.space.pos[index], this.space.pos[index + 1]) > 0) { // a plate, so that hatching does not hide the words
+            context.fillStyle = look.css;
+            context.fillRect(piece.x + 3, piece.y + 4, width + 6, ROW - 8);
+        }
         context.fillStyle = look.text;
         context.fillText(text, piece.x + 6, piece.y + ROW / 2 + 0.5);
     }
@@ -400,7 +403,7 @@ export class Painter {
         const a = Math.min(buckets - 1, Math.floor(from / space.bucket)), b = Math.min(buckets, Math.max(a + 1, Math.floor(to / space.bucket)));
         let all = 0;
         for (const s of this.order) all += mix[s] = space.sums[s][b] - space.sums[s][a];
-        this.stack(all, (space.absentSums[b] - space.absentSums[a]) * 2 > all, 0, x, top, high);
+        this.stack(all, Math.round(high * (space.absentSums[b] - space.absentSums[a]) / all), 0, x, top, high);
     }
 
     fine(from, to, x, top, high) {
@@ -409,10 +412,9 @@ export class Painter {
         let i = this.chunk;
         while (i + 1 < space.count && pos[i + 1] <= from) i++;
         this.chunk = i;
-        const absent = this.absent(from, to) * 2 > to - from;
+        const absent = Math.round(high * this.absent(from, to) / (to - from));
         if (pos[i + 1] >= to) {
-            const look = this.looks[state[i]], odd = i & 1;
-            this.column(x, top, high, absent ? (odd ? look.otherHatch : look.plainHatch) : odd ? look.other : look.plain, odd ? look.other : look.plain, absent);
+            this.column(this.looks[state[i]], i & 1, absent, x, top, high);
             return;
         }
         for (const s of this.order) mix[s] = 0;
@@ -436,7 +438,8 @@ export class Painter {
         return sum;
     }
 
-    // A column from the bottom up. What the program has is never less than one pixel high; what is too thin to be seen otherwise is left out.
+    // A column from the bottom up. What the program has is never less than one pixel high; what is too thin to be seen otherwise is left out. The upper
+    // `absent` pixels are hatched: as much of the column as has no page.
     stack(all, absent, odd, x, top, high) {
         const { mix, stride, pixels } = this;
         let bottom = top + high, sum = 0;
@@ -445,7 +448,7 @@ export class Painter {
             sum += mix[s];
             const until = Math.min(bottom - (s <= 0 || s === 13 ? 1 : 0), top + high - Math.round(high * sum / all));
             const look = this.looks[s], plain = odd ? look.other : look.plain, hatch = odd ? look.otherHatch : look.plainHatch;
-            for (let y = bottom - 1; y >= until && y >= top; y--) pixels[y * stride + x] = absent && ((x + y) & 7) < 5 ? hatch : plain;
+            for (let y = bottom - 1; y >= until && y >= top; y--) pixels[y * stride + x] = y - top < absent && ((x + y) & 7) < 5 ? hatch : plain;
             if (until < bottom) bottom = Math.max(top, until);
         }
         if (bottom > top && bottom < top + high) { // rounding left some
@@ -454,8 +457,8 @@ export class Painter {
         }
     }
 
-    column(x, top, high, hatch, plain, absent) {
-        const { stride, pixels } = this;
-        for (let y = top, end = top + high; y < end; y++) pixels[y * stride + x] = absent && ((x + y) & 7) < 5 ? hatch : plain;
+    column(look, odd, absent, x, top, high) {
+        const { stride, pixels } = this, plain = odd ? look.other : look.plain, hatch = odd ? look.otherHatch : look.plainHatch;
+        for (let y = top, end = top + high; y < end; y++) pixels[y * stride + x] = y - top < absent && ((x + y) & 7) < 5 ? hatch : plain;
     }
 }

@@ -26,7 +26,7 @@ const swatch = state => el("span", { class: "swatch", style: `background: var(--
 // Columns: [title, "number" or ""]; rows of cells.
 function table(titles, rows) {
     const cells = (tag, row) => el("tr", {}, ...row.map((cell, i) => el(tag, { class: titles[i][1] || null }, cell)));
-    return el("table", {}, el("thead", {}, cells("th", titles.map(t => t[0]))), el("tbody", {}, ...rows.map(row => cells("td", row))));
+    return el("div", { class: "table" }, el("table", {}, el("thead", {}, cells("th", titles.map(t => t[0]))), el("tbody", {}, ...rows.map(row => cells("td", row)))));
 }
 
 let heap, facts, map, palette, timeline;
@@ -81,7 +81,7 @@ let spaceIndex = 0;
 function drawSpaces() {
     $("spaces").replaceChildren(...heap.spaces.map((space, i) => {
         const sums = facts.perSpace.get(space), live = sums.bytes[0] + sums.bytes[13];
-        return el("button", { type: "button", role: "option", "aria-selected": String(i === spaceIndex), class: "space", onclick: () => chooseSpace(i),
+        return el("button", { type: "button", "aria-pressed": String(i === spaceIndex), class: "space", onclick: () => chooseSpace(i),
             "aria-label": `${space.name}, ${bytes(space.total)}, ${percent(live, space.total)} in use` },
             el("span", { class: "space-name" }, space.name), el("span", { class: "strip" }, el("canvas", { height: 12, "aria-hidden": "true" }), el("span", { class: "window" })),
             el("span", { class: "space-size" }, bytes(space.total)), el("span", { class: "soft space-share" }, `${percent(live, space.total)} in use`));
@@ -118,7 +118,7 @@ function drawWindow() {
 
 function chooseSpace(i) {
     spaceIndex = i;
-    [...$("spaces").children].forEach((button, k) => button.setAttribute("aria-selected", String(k === i)));
+    [...$("spaces").children].forEach((button, k) => button.setAttribute("aria-pressed", String(k === i)));
     map.setSpace(heap.spaces[i]);
     drawCard(null, -1);
     drawLegend();
@@ -132,6 +132,7 @@ function drawLegend() {
             onclick: () => spotlight(map.spotlight === state ? -1 : state) },
             swatch(state), el("span", {}, name), el("span", { class: "number" }, there ? bytes(sums.bytes[state]) : "–"), el("span", { class: "number soft" }, there ? count(sums.count[state]) : ""));
     };
+    $("legend-title").textContent = space ? `States in ${space.mapped ? "mapped blocks" : space.name}` : "States";
     const shown = states.map((state, i) => [state.name, i]).filter(([, i]) => i < PADDING || sums.count[i] > 0);
     $("legend").replaceChildren(...shown.map(([name, i]) => row(name, i)),
         el("div", { class: "state hatch-key" }, el("span", { class: "swatch hatched" }), el("span", {}, "without memory"), el("span", { class: "number" }, bytes(sums.absent)), el("span")));
@@ -252,9 +253,18 @@ function drawHoles() {
 }
 
 function drawBins() {
+    drawBinCharts();
+    drawMagazines();
+}
+
+function drawBinCharts() {
     const fast = [], bins = [];
     for (let i = 0; i < 64; i++) if (facts.fastCount[i] > 0) fast.push(i);
     for (let i = 1; i < 127; i++) bins.push(i);
+    if (facts.binned + facts.bytes[4] === 0) {
+        for (const host of ["bin-bytes", "bin-count"]) $(host).replaceChildren(el("p", { class: "soft" }, "No chunk is in a bin."));
+        return;
+    }
     const labels = [...fast.map((_, k) => k === 0 ? "fast" : ""), ...bins.map(i => i === 1 ? "unsorted" : i % 16 === 0 ? String(i) : "")];
     const name = i => i === 1 ? "unsorted" : i < 64 ? `bin ${i}, ${16 * i} B` : `bin ${i}, large`;
     const tips = [...fast.map(i => `fast bin ${i}, ${16 * (i + 2)} B: ${bytes(facts.fastBytes[i])} in ${count(facts.fastCount[i])}`), ...bins.map(i => `${name(i)}: ${bytes(facts.binBytes[i])} in ${plural(facts.binCount[i], "chunk")}`)];
@@ -264,6 +274,9 @@ function drawBins() {
         columns($(host), { title: `${unit === "bytes" ? "Bytes" : "Chunks"} in each bin`, unit, labels, tips, height: 170, stacked: true,
             series: [4, 5, 6, 7].map(state => ({ name: states[state].name, colour: `var(--state-${state})`, values: values.map((value, k) => kind(value, k) === state ? value : 0) })) });
     }
+}
+
+function drawMagazines() {
     const classes = new Map();
     for (const cache of heap.head.caches) {
         for (const magazine of cache.magazines) {
@@ -314,13 +327,13 @@ function drawFigures() {
     }
     const whole = ledger.reduce((all, row) => all + row[1], 0);
     $("ledger").replaceChildren(table([["resident", ""], ["bytes", "number"], ["share", "number"]], [...ledger.map(([name, value]) => [name, bytes(value), percent(value, whole)]), [el("strong", {}, last ? "RSS" : "sum"), el("strong", {}, bytes(whole)), ""]]),
-        el("p", { class: "soft note" }, note));
+        el("p", { class: "soft remark" }, note));
     const calls = head.calls.filter(call => call.value > 0);
     $("calls").replaceChildren(calls.length > 0 ? table([["reason", ""], ["calls", "number"]], calls.map(call => [call.name, count(call.value)])) : el("p", { class: "soft" }, "None."));
     const inBytes = name => /bytes|peak|threshold/.test(name);
     $("counters").replaceChildren(table([["name", ""], ["value", "number"]], head.counters.map(c => [c.name.replaceAll("_", " "), inBytes(c.name) ? (c.value >= 2 ** 60 ? "no limit" : bytes(c.value)) : count(c.value)])),
         head.settings.length > 0 ? table([["setting", ""], ["value", "number"], ["set by", ""]], head.settings.map(s => [s.name, s.unit === "bytes" ? bytes(s.value) : `${count(s.value)} ${s.unit}`, s.source]))
-            : el("p", { class: "soft note" }, "All settings have their defaults."));
+            : el("p", { class: "soft remark" }, "All settings have their defaults."));
     const regions = heap.spaces.flatMap(space => space.regions.map(region => [space, region]));
     $("regions").replaceChildren(table([["region", ""], ["kind", ""], ["of", ""], ["bytes", "number"], ["reserved", "number"], ["chunks", "number"]], regions.slice(0, 200).map(([space, region]) => [
         el("button", { type: "button", class: "link", disabled: region.chunks === 0 ? "" : null, onclick: () => show({ space, index: region.first }, false) }, el("code", {}, `${address(region.start)} – ${address(region.end)}`)),

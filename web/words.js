@@ -77,7 +77,7 @@ export function findings(heap, facts) {
 
     if (facts.free > 0 && heapBytes > 0) {
         const untouched = untouchedTop(heap), holes = facts.binned + facts.unmerged, share = holes / heapBytes;
-        const pinned = facts.pins > 0 ? ` ${plural(facts.pins, "chunk")} in use each keep pages on which they are alone: together ${bytes(facts.pinOwn)} in use hold ${bytes(facts.pinKeeps)}.` : "";
+        const pinned = facts.pins > 0 ? ` ${bytes(facts.pinKeeps - facts.pinOwn)} more are pinned by ${plural(facts.pins, "chunk")} in use.` : "";
         add(share > 0.5 ? "look" : share < 0.15 ? "good" : "note",
             `${percent(holes, heapBytes)} of the heap lies free below the top`,
             `${bytes(holes)} of ${bytes(heapBytes)}, in ${plural(facts.runs, "free run")}. ${bytes(facts.purgeable)} of it are whole pages in memory that could go back as they are.${pinned}`,
@@ -90,7 +90,7 @@ export function findings(heap, facts) {
     if (facts.pins > 0) {
         const first = facts.largestPins[0];
         add(facts.pinKeeps > heapBytes / 10 ? "look" : "note", `${plural(facts.pins, "small block")} pin${facts.pins === 1 ? "s" : ""} ${bytes(facts.pinKeeps)}`,
-            `Freeing them gives ${bytes(facts.pinOwn)} back to the heap but ${bytes(facts.pinKeeps)} to the system. The first of them: ${bytes(first.own)} keep ${bytes(first.keeps)}.`,
+            `They are ${bytes(facts.pinOwn)} on pages that hold nothing else but free memory. The first of them: ${bytes(first.own)} keep ${bytes(first.keeps)}.`,
             "Chunks in use that share no page with another one in use and fill less than half of the pages they touch. A free chunk's header keeps a page as well: the true figure can be lower.",
             { space: first.space, pos: first.space.pos[first.index] });
     }

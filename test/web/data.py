@@ -64,6 +64,31 @@ class Data(unittest.TestCase):
     def test_several_blocks(self):
         self.assertGreater(len(self.written("big", 200000, 40 << 20).chunks), 65536)
 
+    def test_fed(self):
+        """What feed.c feeds: see there."""
+        page = os.path.join(self.folder.name, "fed.html")
+        with open(page, "w") as file:
+            subprocess.run([os.path.join(web.WEB, "feed"), self.template], stdout=file, check=True, timeout=60)
+        heap = web.Heap(page)
+        first = [c for c in heap.chunks if c[0] < 0x20000]
+        self.assertEqual(first, [(0x10000, 0x100, 0, -1), (0x10100, 0x100, TORN, -1), (0x10200, 0x100, 6, 16), (0x10300, 0x3D00, TORN, -1)])
+        self.assertEqual(heap.resident[0], bytes([0, 0, 1, 1, 0]))
+        self.assertEqual(heap.chunks[4], (0x20000, 0x1000, TORN, -1))
+        self.assertEqual(heap.resident[1], bytes([1]))
+        self.assertEqual(heap.chunks[5:7], [(0x7F0000000000, 0x10000, PADDING, -1), (0x7F0000010000, (1 << 37) - 0x10000, 13, -1)])
+        self.assertEqual(len(heap.resident[2]), 1 << 25)
+        rest = [c for i in range(1000) for c in [((1 << 32) + (i << 20) + 32 * j, 32, 4 * (j % 2), i % 200 if j % 2 else -1) for j in range(200)]]
+        self.assertEqual(heap.chunks[7:], rest)
+        self.assertEqual(heap.head["process"], '"\\</script>\x01 \u00e9 \ufffd \ufffd\ufffd\ufffd')
+        self.assertTrue(heap.head["torn"])
+        self.assertEqual(heap.head["clock"], str(2**64 - 1))
+        self.assertEqual(heap.head["ledger"], [{"name": "a", "value": 1}, {"name": "b", "value": 1 << 50}])
+
+    def test_full_disk(self):
+        with open("/dev/full", "w") as full:
+            ran = subprocess.run([os.path.join(web.WEB, "feed"), self.template], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        self.assertEqual((ran.returncode, ran.stderr), (1, "feed: No space left on device\n"))
+
     def test_bad_template(self):
         for text in ("no place for the data", PLAIN + PLAIN):
             with open(os.path.join(self.folder.name, "bad.html"), "w") as file:

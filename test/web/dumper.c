@@ -30,7 +30,8 @@ static size_t shown_count;
 struct writing {
     struct heap_data *data;
     FILE *list;
-    const void *region; /* start of the current one */
+    unsigned long step, number; /* of listed chunks; of this one */
+    const void *region;         /* start of the current one */
     int pagemap;
 };
 
@@ -103,7 +104,7 @@ static int write_chunk(const struct seemalloc_chunk *chunk, void *arg) {
         write_pages(to, chunk->region);
     }
     heap_data_chunk(to->data, (uintptr_t)chunk->chunk, chunk->size, chunk->state, chunk->bin);
-    if (to->list != NULL)
+    if (to->list != NULL && to->number++ % to->step == 0)
         fprintf(to->list, "%p %p %zu %d %d %u\n", chunk->chunk, chunk->mem, chunk->size, (int)chunk->state, chunk->bin, chunk->arena);
     return 0;
 }
@@ -252,6 +253,9 @@ __attribute__((visibility("default"))) void heap_dump(void) {
     FILE *out = create(path, buffer[0], sizeof buffer[0]);
     struct writing to = {.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)};
     if (to.pagemap < 0) give_up("/proc/self/pagemap");
+    const char *step = getenv("HEAP_LIST_STEP");
+    to.step = step != NULL ? strtoul(step, NULL, 10) : 1;
+    if (to.step == 0) to.step = 1;
     if (list != NULL) to.list = create(list, buffer[1], sizeof buffer[1]);
     to.data = heap_data_open(out, page, (size_t)status.st_size, os_page_size());
     if (to.data == NULL || !heap_data_reserve(to.data, ENTRIES)) give_up(template);

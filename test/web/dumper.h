@@ -3,8 +3,8 @@
 #ifndef TEST_WEB_DUMPER_H
 #define TEST_WEB_DUMPER_H
 
-/* Writes the heap as it is now: the page to $HEAP_DUMP from the template $HEAP_TEMPLATE and, if it is set, a plain list of all chunks to $HEAP_LIST.
- * Exits with a message and status 2 if that fails. */
+/* Writes the heap as it is now: the page to $HEAP_DUMP from the template $HEAP_TEMPLATE and, if it is set, a plain list of the chunks to $HEAP_LIST: of
+ * all, or of every n-th with $HEAP_LIST_STEP = n. Exits with a message and status 2 if that fails. */
 void heap_dump(void) __attribute__((weak));
 
 /* Adds a sample to the time line. */

@@ -15,13 +15,11 @@ SOURCE = os.environ["SOURCE_DIR"]
 TEMPLATE = os.path.join(SOURCE, "web/heap.html")
 
 
-def dump(folder, name, *shape, template=TEMPLATE, listed=True, preload=True):
-    """Runs heaps with `shape` (or another program); returns the paths of the page and of the list of chunks."""
+def dump(folder, name, *shape, template=TEMPLATE):
+    """Runs heaps with `shape`; returns the paths of the page and of the list of chunks."""
     page, chunks = os.path.join(folder, name + ".html"), os.path.join(folder, name + ".list")
     env = {k: v for k, v in os.environ.items() if not k.startswith(("SEEMALLOC_", "MALLOC_", "LD_", "GLIBC_TUNABLES"))}
-    env.update(LD_PRELOAD=os.path.join(WEB, "dumper.so"), HEAP_DUMP=page, HEAP_TEMPLATE=template)
-    if listed:
-        env["HEAP_LIST"] = chunks
+    env.update(LD_PRELOAD=os.path.join(WEB, "dumper.so"), HEAP_DUMP=page, HEAP_LIST=chunks, HEAP_TEMPLATE=template)
     subprocess.run([os.path.join(WEB, "heaps"), *map(str, shape)], env=env, check=True, timeout=60)
     return page, chunks
 
