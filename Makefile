@@ -7,7 +7,7 @@ JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 # Ninja where there is one, but a folder once configured keeps its generator.
 GENERATOR = $(if $(wildcard $(BUILD)/CMakeCache.txt),,$(if $(shell command -v ninja 2>/dev/null),-G Ninja))
 
-.PHONY: all configure tests test demo bench format check-format install clean help
+.PHONY: all configure tests test demo bench format check-format page install clean help
 all: configure ## configure and build the release: build/libseemalloc.so, build/libseemalloc.a, build/seemalloc
 	cmake --build $(BUILD) -j $(JOBS)
 
@@ -39,6 +39,9 @@ format: ## format all C and C++ sources
 
 check-format: ## fail if a source is not formatted
 	test/check-format
+
+page: ## build web/heap.html anew of its sources; needs node and npm
+	cd web && npm ci --ignore-scripts && npm run build
 
 install: all ## install below PREFIX (default /usr/local); DESTDIR is honoured
 	cmake --install $(BUILD) --prefix $(PREFIX)

@@ -1,4 +1,4 @@
-// format.js: figures as people read them. SPDX-License-Identifier: MIT
+// format.js: figures as people read them; a number and its unit stay on one line. SPDX-License-Identifier: MIT
 import { format } from "d3-format";
 
 export const count = format(",");
@@ -16,17 +16,17 @@ export function bytes(value) {
         unit++;
     }
     const text = unit === 0 ? String(Math.round(size)) : size >= 100 ? size.toFixed(0) : size >= 10 ? one(size) : two(size);
-    return `${value < 0 ? "−" : ""}${text} ${units[unit]}`;
+    return `${value < 0 ? "−" : ""}${text}\u00a0${units[unit]}`;
 }
 
 // "4,112 B (4.02 KiB)": exact, and to be grasped.
-export const exact = value => value < 1024 ? `${count(value)} B` : `${count(value)} B (${bytes(value)})`;
+export const exact = value => value < 1024 ? `${count(value)}\u00a0B` : `${count(value)}\u00a0B (${bytes(value)})`;
 
 export function percent(part, whole) {
     if (!(whole > 0)) return "0 %";
     const share = 100 * part / whole;
-    if (share > 0 && share < 0.1) return "< 0.1 %";
-    return `${share < 10 ? one(share) : share.toFixed(0)} %`;
+    if (share > 0 && share < 0.1) return "<\u00a00.1\u00a0%";
+    return `${share < 10 ? one(share) : share.toFixed(0)}\u00a0%`;
 }
 
 export const address = value => "0x" + value.toString(16);

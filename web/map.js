@@ -74,12 +74,15 @@ export class HeapMap {
         this.changed();
     }
 
-    // Rows of whole units of 16 bytes, so that their addresses are those of possible chunks.
+    // Rows of whole units of 16 bytes, so that their addresses are those of possible chunks; as in changed().
     coarsest() { return Math.max(FINEST, this.space ? Math.ceil(this.space.total / this.rows / 16) * 16 / this.width : 1); }
 
     changed() {
         this.scale = Math.min(this.coarsest(), Math.max(FINEST, this.scale));
-        if (this.scale >= 16) this.start = Math.floor(this.start / 16) * 16;
+        if (this.scale >= 4) { // so coarse that it is not felt
+            this.scale = Math.round(this.scale * this.width / 16) * 16 / this.width;
+            this.start = Math.floor(this.start / 16) * 16;
+        }
         this.start = Math.max(0, Math.min(this.space ? this.space.total - this.span : 0, this.start));
         this.draw();
         this.told.moved();

@@ -248,7 +248,7 @@ function drawHoles() {
     $("hole-facts").replaceChildren(el("dl", { class: "facts" }, ...list.map(([name, value]) => el("div", { class: "fact" }, el("dt", {}, name), el("dd", {}, value)))));
     const link = target => el("button", { type: "button", class: "link", onclick: () => show(target) }, el("code", {}, address(Math.floor(addressAt(target.space, target.pos ?? target.space.pos[target.index])))));
     $("run-table").replaceChildren(facts.largestRuns.length > 0 ? table([["from", ""], ["bytes", "number"]], facts.largestRuns.slice(0, 8).map(run => [link(run), bytes(run.value)])) : el("p", { class: "soft" }, "No free memory."));
-    $("pin-table").replaceChildren(facts.largestPins.length > 0 ? table([["chunk", ""], ["its bytes", "number"], ["keeps", "number"]], facts.largestPins.slice(0, 8).map(pin => [link(pin), bytes(pin.own), bytes(pin.keeps)]))
+    $("pin-table").replaceChildren(facts.largestPins.length > 0 ? table([["chunk", ""], ["its bytes there", "number"], ["keeps", "number"]], facts.largestPins.slice(0, 8).map(pin => [link(pin), bytes(pin.own), bytes(pin.keeps)]))
         : el("p", { class: "soft" }, "No block keeps a page that is mostly free."));
 }
 

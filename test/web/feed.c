@@ -1,8 +1,10 @@
 /* feed.c: feeds the writer what a reader of a running process may find: gaps, chunks that can't be, pages of all kinds; and so many chunks that varints,
- * blocks and the list of regions grow. feed TEMPLATE writes a page to standard output; data.py knows what must be in it.
+ * blocks and the list of regions grow. feed TEMPLATE writes a page to standard output; data.py knows what must be in it. feed TEMPLATE CHUNKS writes so
+ * many chunks without any order in sizes and states: as little as there can be to compress.
  * SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../../tools/heap_data.h"
@@ -15,19 +17,7 @@ static void region(struct heap_data *data, uint64_t start, uint64_t end, enum se
     heap_data_region(data, &(struct seemalloc_region){at(start), at(end), at(end), 0, kind});
 }
 
-int main(int argc, char **argv) {
-    FILE *template = argc == 2 ? fopen(argv[1], "re") : NULL;
-    if (template == NULL) {
-        fputs("usage: feed TEMPLATE\n", stderr);
-        return 2;
-    }
-    struct heap_data *data = heap_data_open(stdout, page, fread(page, 1, sizeof page, template), 4096);
-    fclose(template);
-    if (data == NULL) {
-        fprintf(stderr, "feed: %s: %s\n", argv[1], strerror(errno));
-        return 1;
-    }
-
+static void strange(struct heap_data *data) {
     region(data, 0x10000, 0x14008, SEEMALLOC_REGION_BRK); /* five pages, the last one in part */
     heap_data_pages(data, 2, false);
     heap_data_pages(data, 1, true);
@@ -53,6 +43,39 @@ int main(int argc, char **argv) {
         for (uint64_t j = 0; j < 200; j++)
             heap_data_chunk(data, start + j * 32, 32, j % 2 == 0 ? SEEMALLOC_IN_USE : SEEMALLOC_FAST, j % 2 == 0 ? -1 : (int)(i % 200));
     }
+}
+
+static void disorder(struct heap_data *data, uint64_t count) {
+    const uint64_t start = UINT64_C(0x100000000);
+    uint64_t at_chunk = start, random = 88172645463325252u;
+    region(data, start, start + count * 1024, SEEMALLOC_REGION_BRK);
+    for (uint64_t i = 0; i < count; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        uint64_t size = 32 + 16 * ((random >> 33) % 48);
+        enum seemalloc_state state = (random >> 60) < 10 ? SEEMALLOC_IN_USE : SEEMALLOC_CACHED + (enum seemalloc_state)((random >> 56) % 4);
+        heap_data_chunk(data, at_chunk, size, state, (int)(size / 16 - 2));
+        heap_data_pages(data, 1 + (random >> 50) % 4, (random >> 49) % 2);
+        at_chunk += size;
+    }
+    heap_data_chunk(data, at_chunk, start + count * 1024 - at_chunk, SEEMALLOC_TOP, -1);
+}
+
+int main(int argc, char **argv) {
+    FILE *template = argc == 2 || argc == 3 ? fopen(argv[1], "re") : NULL;
+    if (template == NULL) {
+        fputs("usage: feed TEMPLATE [CHUNKS]\n", stderr);
+        return 2;
+    }
+    struct heap_data *data = heap_data_open(stdout, page, fread(page, 1, sizeof page, template), 4096);
+    fclose(template);
+    if (data == NULL) {
+        fprintf(stderr, "feed: %s: %s\n", argv[1], strerror(errno));
+        return 1;
+    }
+    if (argc == 3)
+        disorder(data, strtoul(argv[2], NULL, 10));
+    else
+        strange(data);
 
     const char *states[SEEMALLOC_STATE_COUNT];
     for (int i = 0; i < SEEMALLOC_STATE_COUNT; i++) states[i] = "s";
