@@ -43,8 +43,8 @@ export class HeapMap {
         host.append(this.canvas);
         this.context = this.canvas.getContext("2d");
         this.space = null;
-        this.start = 0;
-        this.scale = 1;
+        this.start = this.wantedStart = 0; // what is wanted follows the hand; what is shown is in whole units
+        this.scale = this.wantedScale = 1;
         this.selected = -1;
         this.spotlight = -1;
         this.frames = [];
@@ -69,21 +69,23 @@ export class HeapMap {
     }
 
     fit() {
-        this.scale = this.coarsest();
-        this.start = 0;
+        this.wantedScale = this.coarsest();
+        this.wantedStart = 0;
         this.changed();
     }
 
-    // Rows of whole units of 16 bytes, so that their addresses are those of possible chunks; as in changed().
-    coarsest() { return Math.max(FINEST, this.space ? Math.ceil(this.space.total / this.rows / 16) * 16 / this.width : 1); }
+    // A scale at which rows are whole units of 16 bytes, so that they begin where chunks can.
+    whole(scale) { return Math.max(1, Math.round(scale * this.width / 16)) * 16 / this.width; }
+
+    coarsest() { return Math.max(this.whole(FINEST), this.space ? Math.ceil(this.space.total / this.rows / 16) * 16 / this.width : 1); }
+
+    clampScale(scale) { return Math.min(this.coarsest(), Math.max(FINEST, scale)); }
 
     changed() {
-        this.scale = Math.min(this.coarsest(), Math.max(FINEST, this.scale));
-        if (this.scale >= 4) { // so coarse that it is not felt
-            this.scale = Math.round(this.scale * this.width / 16) * 16 / this.width;
-            this.start = Math.floor(this.start / 16) * 16;
-        }
-        this.start = Math.max(0, Math.min(this.space ? this.space.total - this.span : 0, this.start));
+        this.wantedScale = this.clampScale(this.wantedScale);
+        this.scale = this.whole(this.wantedScale);
+        this.wantedStart = Math.max(0, Math.min(this.space ? this.space.total - this.span : 0, this.wantedStart));
+        this.start = this.scale >= 2 ? Math.floor(this.wantedStart / 16) * 16 : this.wantedStart;
         this.draw();
         this.told.moved();
     }
@@ -92,20 +94,21 @@ export class HeapMap {
     zoom(factor, x = this.width / 2, y = this.height / 2) {
         const row = Math.max(0, Math.min(this.rows - 1, Math.floor(y / (ROW + GAP)))), column = Math.max(0, Math.min(this.width, x));
         const at = this.start + (row * this.width + column) * this.scale;
-        this.scale = Math.min(this.coarsest(), Math.max(FINEST, this.scale / factor));
-        this.start = at - (row * this.width + column) * this.scale;
+        this.wantedScale = this.clampScale(this.wantedScale / factor);
+        this.wantedStart = at - (row * this.width + column) * this.whole(this.wantedScale);
         this.changed();
     }
 
     pan(pixels) {
-        this.start += pixels * this.scale;
+        this.wantedStart += pixels * this.scale;
         this.changed();
     }
 
     // Brings a position into the middle; zooms in so that a chunk of `size` is seen as such, if one is given.
     show(pos, size = 0) {
-        if (size > 0) this.scale = Math.max(FINEST, Math.min(this.scale, Math.max(size / 120, FINEST)));
-        if (pos < this.start || pos + size > this.start + this.span || size > 0) this.start = pos - (Math.floor(this.rows / 2) * this.width + this.width / 2) * this.scale;
+        if (size > 0) this.wantedScale = this.clampScale(Math.min(this.wantedScale, size / 120));
+        if (pos < this.start || pos + size > this.start + this.span || size > 0)
+            this.wantedStart = pos - (Math.floor(this.rows / 2) * this.width + this.width / 2) * this.whole(this.wantedScale);
         this.changed();
     }
 
@@ -254,7 +257,7 @@ export class HeapMap {
         for (let row = 0; row < this.rows; row++) {
             const pos = this.start + row * this.width * this.scale;
             if (pos >= this.space.total) break;
-            context.fillText(address(Math.floor(addressAt(this.space, pos))), 0, row * (ROW + GAP) + ROW / 2);
+            context.fillText(address(Math.floor(addressAt(this.space, pos))), 5, row * (ROW + GAP) + ROW / 2);
         }
     }
 

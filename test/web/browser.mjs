@@ -13,12 +13,13 @@ const folder = mkdtempSync(join(tmpdir(), "heap-"));
 const template = join(SOURCE_DIR, "web/heap.html");
 const names = ["in use", "cached", "parked", "inbox", "fast", "unsorted", "small", "large", "last remainder", "purging", "top", "fencepost", "abandoned", "mapped"];
 
-function dump(name, shape, step = 1) {
+// The page and the list that `command` writes of its heap.
+function dump(name, shape, step = 1, command = [join(WEB, "heaps"), ...shape]) {
     const page = join(folder, `${name}.html`), list = join(folder, `${name}.list`), env = { ...process.env };
     for (const key of Object.keys(env)) if (/^(SEEMALLOC_|MALLOC_|LD_|GLIBC_TUNABLES)/.test(key)) delete env[key];
-    Object.assign(env, { LD_PRELOAD: join(WEB, "dumper.so"), HEAP_DUMP: page, HEAP_LIST: list, HEAP_LIST_STEP: String(step), HEAP_TEMPLATE: template });
-    const ran = spawnSync(join(WEB, "heaps"), shape.map(String), { env, stdio: "inherit" });
-    assert.equal(ran.status, 0, `heaps ${shape.join(" ")}`);
+    Object.assign(env, { LD_PRELOAD: join(WEB, "dumper.so"), HEAP_DUMP: page, HEAP_LIST: list, HEAP_LIST_STEP: String(step), HEAP_TEMPLATE: template, HEAP_NAME: name, PYTHONMALLOC: "malloc" });
+    const ran = spawnSync(command[0], command.slice(1).map(String), { env, stdio: "inherit" });
+    assert.equal(ran.status, 0, command.join(" "));
     const chunks = readFileSync(list, "utf8").trim().split("\n").map(line => {
         const [chunk, mem, size, state, bin, arena] = line.split(" ");
         return { chunk, mem, size: Number(size), state: Number(state), bin: Number(bin), arena: Number(arena) };
@@ -122,6 +123,45 @@ const tests = {
         await page.keyboard.press("Escape");
         assert.ok(!await page.evaluate(() => document.getElementById("help-box").open));
         await close(page);
+    },
+
+    async "the wheel zooms around the pointer, dragging moves what is under it"() {
+        const page = await open(dump("wheel", ["threads"]).page);
+        const box = await page.locator("#canvas canvas").boundingBox(), x = Math.round(box.x + box.width * 0.6), y = Math.round(box.y + box.height * 0.5);
+        const under = (x, y) => page.evaluate(([x, y]) => {
+            const { map } = seemalloc, box = map.canvas.getBoundingClientRect();
+            return { pos: map.positionAt(x - box.left, y - box.top), scale: map.scale };
+        }, [x, y]);
+        await page.mouse.move(x, y);
+        let before = await under(x, y);
+        for (let i = 0; i < 12; i++) {
+            await page.mouse.wheel(0, -200);
+            const after = await under(x, y);
+            assert.ok(after.scale < before.scale && Math.abs(after.pos - before.pos) <= 16 + 2 * before.scale, `from ${JSON.stringify(before)} to ${JSON.stringify(after)}`);
+            before = after;
+        }
+        await page.mouse.down();
+        for (let i = 1; i <= 40; i++) await page.mouse.move(x + i, y);
+        const dragged = await under(x + 40, y);
+        assert.ok(Math.abs(dragged.pos - before.pos) <= 16 + 6 * before.scale, `from ${JSON.stringify(before)} to ${JSON.stringify(dragged)}`);
+        await page.mouse.up();
+        assert.equal((await shownCard(page)).chunk, undefined, "a drag is no click");
+        await close(page);
+    },
+
+    // With PICTURE=FILE it takes more memory, and a picture of the page is kept there (docs/pictures/heap.png).
+    async "a real program: python3"() {
+        const { PICTURE } = process.env;
+        const { page: file, chunks } = dump("python3", [], 1, ["python3", join(SOURCE_DIR, "test/web/work.py"), PICTURE ? 260 : 12]), page = await open(file);
+        const sizes = await page.evaluate(() => seemalloc.heap.spaces.map(space => space.count));
+        assert.equal(sizes.reduce((a, b) => a + b), chunks.length);
+        for (let i = 1; i <= 5; i++) await clickOn(page, chunks[Math.floor(chunks.length * i / 6)]);
+        await close(page);
+        if (!PICTURE) return;
+        const fresh = await open(file);
+        await fresh.evaluate(() => seemalloc.map.zoom(6, 300, 200));
+        await fresh.screenshot({ path: PICTURE });
+        await close(fresh);
     },
 
     async "tab reaches the map, and every control has a name"() {
