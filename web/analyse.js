@@ -179,8 +179,8 @@ function nearEnd(space) {
         steps.push({ chunks: freed + 1, index, bytes: region.pos + region.size - before - (i >= region.first ? pos[i + 1] : region.pos) });
     }
     const most = steps.at(-1).bytes;
-    const enough = steps.find(step => step.bytes >= most * 0.8);
-    return { ...enough, space, already: before };
+    const enough = steps.find(step => step.bytes >= most * 0.8), end = region.pos + region.size - before;
+    return { ...enough, space, resident: enough.bytes - absentIn(space, end - enough.bytes, end) };
 }
 
 export async function analyse(heap, breathe) {

@@ -97,7 +97,7 @@ export function findings(heap, facts) {
     for (const end of facts.nearEnd) {
         if (end.bytes < 1 << 20 || end.bytes < heapBytes / 20 || end.chunks > 32) continue;
         add("look", `Freeing ${plural(end.chunks, "block")} near the end would release ${bytes(end.bytes)}`,
-            `The ${end.space.name} can only shrink from its end, and ${end.chunks === 1 ? "this block stands" : "these blocks stand"} between it and memory that is free.`,
+            `${bytes(end.resident)} of it are in memory. The ${end.space.name} can only shrink from its end, and ${end.chunks === 1 ? "this block stands" : "these blocks stand"} between it and memory that is free.`,
             "From the end of the newest region downwards: bytes that would be free without a live block above them, for up to 64 blocks; the fewest that give 80 % of that.",
             { space: end.space, pos: end.space.pos[end.index] });
     }

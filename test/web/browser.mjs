@@ -75,6 +75,41 @@ async function clickOn(page, chunk) {
     assertCard(await shownCard(page), chunk);
 }
 
+// What the page says of fragmentation, worked out from the list in the plainest way: page by page, with every live chunk that touches it.
+function fragmentation(chunks, regions) {
+    const free = state => state >= 1 && state <= 10, cutFrom = state => state >= 5 && state <= 8 || state === 10, found = { runs: 0, fits: 0, pins: 0, pinKeeps: 0, pagesLive: 0 };
+    const starts = new Set(regions.map(region => Number(region.start)));
+    let before = null;
+    for (const chunk of chunks.filter(chunk => chunk.state !== 13)) {
+        const at = Number(chunk.chunk);
+        if (free(chunk.state) && (before === null || !free(before.state) || starts.has(at))) found.runs++;
+        if (cutFrom(chunk.state)) found.fits = Math.max(found.fits, chunk.size);
+        before = chunk;
+    }
+    const touched = new Map();
+    for (const chunk of chunks.filter(chunk => !free(chunk.state) && chunk.state !== 13)) {
+        const from = Number(chunk.chunk), to = from + chunk.size;
+        for (let page = Math.floor(from / 4096); page * 4096 < to; page++) {
+            if (!touched.has(page)) touched.set(page, []);
+            touched.get(page).push([chunk, Math.min(to, (page + 1) * 4096) - Math.max(from, page * 4096)]);
+        }
+    }
+    found.pagesLive = touched.size;
+    const alone = new Map();
+    for (const those of touched.values()) {
+        const [chunk, own] = those[0];
+        if (those.length > 1 || chunk.state !== 0) continue;
+        const kept = alone.get(chunk) ?? { pages: 0, own: 0 };
+        alone.set(chunk, { pages: kept.pages + 1, own: kept.own + own });
+    }
+    for (const { pages, own } of alone.values()) {
+        if (own * 2 >= pages * 4096) continue;
+        found.pins++;
+        found.pinKeeps += pages * 4096;
+    }
+    return found;
+}
+
 const tests = {
     async "a click shows the true size and state"() {
         for (const shape of ["states", "threads"]) {
@@ -92,6 +127,12 @@ const tests = {
                 assert.equal(sums.count[state], those.length);
                 assert.equal(sums.bytes[state], those.reduce((sum, chunk) => sum + chunk.size, 0));
             }
+            const { regions, facts } = await page.evaluate(() => {
+                const { runs, fits, pins, pinKeeps, pagesLive } = seemalloc.facts;
+                return { regions: seemalloc.heap.head.regions, facts: { runs, fits, pins, pinKeeps, pagesLive } };
+            });
+            assert.deepEqual(facts, fragmentation(chunks, regions));
+            assert.ok(facts.pins > 5, `${facts.pins} pins`);
             await close(page);
         }
     },
