@@ -118,7 +118,7 @@ export class Timeline {
             axes: [
                 { ...axis, values: (_, ticks) => ticks.map(t => t === 0 ? "now" : seconds(t)), size: 34 + lanes.length * LANE, gap: 4 + lanes.length * LANE },
                 { ...axis, values: (_, ticks) => ticks.map(size), size: 72 },
-                { ...axis, scale: "faults", side: 1, grid: { show: false }, values: (_, ticks) => ticks.map(t => t >= 1000 ? `${t / 1000} k/s` : `${t}/s`), size: 62 },
+                { ...axis, show: !this.single, scale: "faults", side: 1, grid: { show: false }, values: (_, ticks) => ticks.map(t => t >= 1000 ? `${t / 1000} k/s` : `${t}/s`), size: 62 },
             ],
             hooks: { draw: [plot => this.drawEvents(plot)], setCursor: [plot => this.pick(plot)] },
         }, this.data, this.host);

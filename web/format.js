@@ -36,7 +36,7 @@ export function seconds(value) {
     if (size === 0) return "0 s";
     if (size >= 120) return `${sign}${(size / 60).toFixed(size >= 600 ? 0 : 1)} min`;
     if (size >= 1) return `${sign}${+size.toFixed(size >= 10 ? 1 : 2)} s`;
-    if (size >= 1e-3) return `${sign}${+(size * 1e3).toFixed(size >= 1e-2 ? 0 : 1)} ms`;
+    if (size >= 1e-3) return `${sign}${+(size * 1e3).toFixed(size >= 1e-1 ? 0 : size >= 1e-2 ? 1 : 2)} ms`;
     return `${sign}${+(size * 1e6).toFixed(0)} µs`;
 }
 

@@ -45,7 +45,7 @@ export class HeapMap {
         this.space = null;
         this.start = this.wantedStart = 0; // what is wanted follows the hand; what is shown is in whole units
         this.scale = this.wantedScale = 1;
-        this.selected = -1;
+        this.selected = this.hovered = -1;
         this.spotlight = -1;
         this.frames = [];
         this.listen();
@@ -64,7 +64,7 @@ export class HeapMap {
 
     setSpace(space) {
         this.space = space;
-        this.selected = -1;
+        this.selected = this.hovered = -1;
         this.fit();
     }
 
