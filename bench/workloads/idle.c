@@ -1,11 +1,11 @@
 /* idle.c: many threads, of which few work at a time: each in turn serves a burst of requests, as a thread per connection does, and then sleeps.
  * What a thread holds back while it sleeps is what the peak shows.
- * usage: idle THREADS BURSTS BLOCKS: BURSTS bursts in all, each of BLOCKS blocks of 16 bytes to 8 KiB, of which an eighth lives on to the
- * thread's next burst.
+ * usage: idle THREADS BURSTS BLOCKS [QUIET]: BURSTS bursts in all, each of BLOCKS blocks of 16 bytes to 8 KiB, of which an eighth lives on to the
+ * thread's next burst. As a memory workload, at the end the main thread works lightly for QUIET milliseconds, and the others sleep.
  * SPDX-License-Identifier: MIT */
-#include "workload.h"
-
 #include <semaphore.h>
+
+#include "memory.h"
 
 enum { MOST = 256 };
 
@@ -45,6 +45,7 @@ static void *work(void *arg) {
 
 int main(int argc, char **argv) {
     long threads = argument(argc, argv, 1, 100), bursts = argument(argc, argv, 2, 1000), blocks = argument(argc, argv, 3, 500);
+    long quiet = argument(argc, argv, 4, 0);
     static struct worker workers[MOST];
     pthread_t thread[MOST];
     uint64_t state = rng_seed(9), sum = 0;
@@ -61,6 +62,8 @@ int main(int argc, char **argv) {
         sem_post(&worker->turn);
         sem_wait(&worker->done);
     }
+    work_lightly(&state, quiet, &sum);
+    look();
     for (long i = 0; i < threads; i++) {
         workers[i].stop = 1;
         sem_post(&workers[i].turn);
