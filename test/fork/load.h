@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "watch.h"
+#include "../kernel.h"
 #include "../programs/probe.h"
 
 enum { LOAD_THREADS = 8, LOAD_BLOCKS = 400 };

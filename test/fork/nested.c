@@ -22,7 +22,7 @@ static int generation(int depth) {
         levels[depth].books = stats.metadata_bytes;
         levels[depth].abandoned = stats.bytes[SEEMALLOC_ABANDONED];
     }
-    levels[depth].resident = probe_resident();
+    levels[depth].resident = resident_bytes();
     if (depth == DEPTH) return 0;
 
     unsigned long before = atomic_load(&load_operations);

@@ -44,7 +44,7 @@ static void child_finish(int n) {
         samples[n].child_lost =
             (uint32_t)((stats.bytes[SEEMALLOC_IN_USE] + stats.bytes[SEEMALLOC_MAPPED] + stats.bytes[SEEMALLOC_ABANDONED]) >> 10) + 1;
     }
-    samples[n].child_resident = (uint32_t)(probe_resident() >> 10);
+    samples[n].child_resident = (uint32_t)(resident_bytes() >> 10);
 }
 
 static void *child_thread(void *arg) {

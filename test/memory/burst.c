@@ -69,23 +69,23 @@ int main(void) {
     setvbuf(stdout, NULL, _IONBF, 0);
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     pthread_barrier_init(&barrier, NULL, THREADS + 1);
-    size_t before = pages_resident(), vmas_before = pages_vmas();
+    size_t before = pages_of_heap();
     pthread_t threads[THREADS];
     for (unsigned t = 0; t < THREADS; t++) {
         blocks[t] = pages_map(TOTAL / 16);
         if (pthread_create(&threads[t], NULL, run, (void *)(uintptr_t)t) != 0) abort();
     }
     pthread_barrier_wait(&barrier);
-    size_t live = pages_live((const struct block *const *)blocks, counts, THREADS), resident = pages_resident();
-    size_t vmas = pages_vmas() - vmas_before, allowed = pages_vmas_allowed() + 3 * THREADS; /* the blocks' list; stacks and their guards */
-    printf("95 %% freed: %zu pages resident, %zu hold a live byte: %.3f times; %zu mappings more, %zu allowed\n", resident, live,
-           (double)resident / (double)live, vmas, allowed);
+    size_t live = pages_live((const struct block *const *)blocks, counts, THREADS), resident = pages_of_heap();
+    struct vmas vmas = pages_vmas(); /* the blocks' lists, a mapping each, count as well */
+    printf("95 %% freed: %zu pages resident, %zu hold a live byte: %.3f times; %zu mappings, %zu allowed\n", resident, live,
+           (double)resident / (double)live, vmas.found, pages_vmas_allowed(vmas));
     pages_print_states();
     bool good = at_most("resident pages, in pages that hold a live byte", (double)resident / (double)live, 1.10);
-    good &= at_most("mappings", (double)vmas, (double)allowed);
+    good &= at_most("mappings", (double)vmas.found, (double)pages_vmas_allowed(vmas));
     pthread_barrier_wait(&barrier);
     pthread_barrier_wait(&barrier);
-    resident = pages_resident();
+    resident = pages_of_heap();
     printf("all freed: %zu KiB resident, %zu at the start\n", resident * page >> 10, before * page >> 10);
     pages_print_states();
     good &= at_most("KiB above the start", (double)(resident * page >> 10), (double)((before * page >> 10) + 2048));

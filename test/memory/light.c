@@ -20,7 +20,7 @@ int main(int argc, char **argv) {
         blocks[i].mem = memset(malloc(blocks[i].size), 1, blocks[i].size);
     }
     pages_shuffle(blocks, BLOCKS, &random);
-    size_t left = BLOCKS / KEPT, before = pages_resident();
+    size_t left = BLOCKS / KEPT, before = pages_of_heap();
     for (size_t i = left; i < BLOCKS; i++) free(blocks[i].mem);
     for (unsigned round = 0; round < ROUNDS; round++) {
         void *some[DEPTH_MOST];
@@ -32,7 +32,7 @@ int main(int argc, char **argv) {
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
     const struct block *group = blocks;
-    size_t resident = pages_resident(), live = pages_live(&group, &left, 1);
+    size_t resident = pages_of_heap(), live = pages_live(&group, &left, 1);
     printf("blocks of %zu bytes, %u at a time: %zu pages, then %zu, of which %zu hold a live byte: %.3f times\n", size, depth, before,
            resident, live, (double)resident / (double)live);
     pages_print_states();

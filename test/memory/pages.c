@@ -2,7 +2,7 @@
 #include "pages.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,10 +10,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../kernel.h"
+
 #define RANGES_MOST 4096
 
 static struct { uintptr_t start, end; } ranges[RANGES_MOST];
-static size_t range_count, heap_regions, mapped_blocks;
+static size_t range_count;
 static size_t by_state[SEEMALLOC_STATE_COUNT];
 
 void *pages_map(size_t bytes) {
@@ -37,38 +39,22 @@ static int note_region(const struct seemalloc_chunk *chunk, void *arg) {
     if (range_count == RANGES_MOST) abort();
     ranges[range_count].start = start;
     ranges[range_count++].end = (uintptr_t)chunk->region->end;
-    heap_regions += chunk->region->kind != SEEMALLOC_REGION_BLOCK;
-    mapped_blocks += chunk->region->kind == SEEMALLOC_REGION_BLOCK;
     return 0;
 }
 
-size_t pages_resident(void) {
+static void look_at_regions(void) {
     int (*walk)(int (*)(const struct seemalloc_chunk *, void *), void *) =
         (int (*)(int (*)(const struct seemalloc_chunk *, void *), void *))ours("seemalloc_walk");
-    range_count = heap_regions = mapped_blocks = 0;
+    range_count = 0;
     memset(by_state, 0, sizeof by_state);
     if (walk(note_region, NULL) != 0) abort();
-    int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (pagemap < 0) abort();
-    static uint64_t entries[4096];
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), resident = 0;
-    for (size_t i = 0; i < range_count; i++) {
-        for (uintptr_t at = ranges[i].start / page, end = (ranges[i].end + page - 1) / page; at < end;) {
-            size_t n = end - at < 4096 ? end - at : 4096;
-            if (pread(pagemap, entries, n * sizeof *entries, (off_t)(at * sizeof *entries)) != (ssize_t)(n * sizeof *entries)) abort();
-            for (size_t k = 0; k < n; k++) resident += entries[k] >> 63; /* present */
-            at += n;
-        }
-    }
-    close(pagemap);
-    return resident;
 }
 
-size_t pages_vmas_allowed(void) {
-    int (*get)(struct seemalloc_stats *) = (int (*)(struct seemalloc_stats *))ours("seemalloc_get_stats");
-    struct seemalloc_stats stats;
-    if (get(&stats) != 0) abort();
-    return 32 + 2 * heap_regions + 2 * stats.threads + mapped_blocks;
+size_t pages_of_heap(void) {
+    size_t resident = 0;
+    look_at_regions();
+    for (size_t i = 0; i < range_count; i++) resident += pages_resident(ranges[i].start, ranges[i].end);
+    return resident;
 }
 
 void pages_print_states(void) {
@@ -79,16 +65,58 @@ void pages_print_states(void) {
     printf("\n");
 }
 
-size_t pages_vmas(void) {
-    static char text[1 << 16];
-    size_t lines = 0;
-    int maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-    for (ssize_t n; (n = read(maps, text, sizeof text)) > 0;) {
-        for (ssize_t i = 0; i < n; i++) lines += text[i] == '\n';
-    }
-    close(maps);
-    return lines;
+struct regions {
+    const void *last;
+    size_t heaps, blocks;
+};
+
+static int count_region(const struct seemalloc_chunk *chunk, void *arg) {
+    struct regions *regions = arg;
+    if (chunk->region->start == regions->last) return 0;
+    regions->last = chunk->region->start;
+    *(chunk->region->kind == SEEMALLOC_REGION_BLOCK ? &regions->blocks : &regions->heaps) += 1;
+    return 0;
 }
+
+struct maps {
+    struct mapping before;
+    size_t page, count;
+};
+
+/* The stack of a thread: an inaccessible page, and what makes a power of two with it. */
+static bool is_stack(const struct mapping *guard, const struct mapping *mapping, size_t page) {
+    size_t whole = mapping->end - guard->start;
+    return guard->end - guard->start == page && guard->perms[1] == '-' && guard->end == mapping->start && mapping->perms[1] == 'w' &&
+           whole >= 1 << 20 && (whole & (whole - 1)) == 0;
+}
+
+static int count_mapping(const struct mapping *mapping, void *arg) {
+    struct maps *maps = arg;
+    const struct mapping *before = &maps->before;
+    bool anonymous = mapping->name[0] == 0 || strcmp(mapping->name, "[heap]") == 0;
+    bool zeroed_data =
+        anonymous && before->name[0] == '/' && before->end == mapping->start; /* a library's, behind what is read from its file */
+    if (anonymous && before->name[0] == 0 && is_stack(before, mapping, maps->page)) {
+        maps->count--; /* its guard */
+    } else if (anonymous && !zeroed_data) {
+        maps->count++;
+    }
+    maps->before = *mapping;
+    return 0;
+}
+
+struct vmas pages_vmas(void) {
+    int (*walk)(int (*)(const struct seemalloc_chunk *, void *), void *) =
+        (int (*)(int (*)(const struct seemalloc_chunk *, void *), void *))ours("seemalloc_walk");
+    int (*get)(struct seemalloc_stats *) = (int (*)(struct seemalloc_stats *))ours("seemalloc_get_stats");
+    struct maps maps = {.page = (size_t)sysconf(_SC_PAGESIZE)};
+    struct regions regions = {0};
+    struct seemalloc_stats stats;
+    if (mappings_visit(count_mapping, &maps) != 0 || walk(count_region, &regions) != 0 || get(&stats) != 0) abort();
+    return (struct vmas){maps.count, regions.heaps, regions.blocks, stats.threads, stats.arenas};
+}
+
+size_t pages_vmas_allowed(struct vmas vmas) { return 32 + 2 * vmas.heaps + 2 * vmas.caches + vmas.blocks; }
 
 static int by_address(const void *a, const void *b) {
     const uintptr_t *x = a, *y = b;

@@ -15,15 +15,20 @@ struct block {
 /* Memory that is not the heap's. */
 void *pages_map(size_t bytes);
 
-/* Pages of the heap and of mapped blocks that are resident, by /proc/self/pagemap. */
-size_t pages_resident(void);
+/* Pages of the heap and of mapped blocks that are resident. */
+size_t pages_of_heap(void);
 
-/* Of what the last pages_resident saw: mappings of ours that the rule allows, and what lay where, as a line. */
-size_t pages_vmas_allowed(void);
+/* What lay where when pages_of_heap was called last, as a line. */
 void pages_print_states(void);
 
-/* Mappings that the process has. */
-size_t pages_vmas(void);
+/* Mappings that can be the allocator's: anonymous, no thread's stack and no library's zeroed data; the program's own count as well. And what they are for. */
+struct vmas {
+    size_t found, heaps, blocks, caches, arenas; /* caches of live threads */
+};
+struct vmas pages_vmas(void);
+
+/* The allocator may have 32, two for each heap, two for each live cache and one for each mapped block. */
+size_t pages_vmas_allowed(struct vmas vmas);
 
 /* Pages that hold a byte of these blocks. To be called once for all: pages that two groups share count twice. */
 size_t pages_live(const struct block *const *groups, const size_t *counts, unsigned n);

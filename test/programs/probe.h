@@ -86,18 +86,4 @@ static inline int probe_report(int fd) {
     return 1;
 }
 
-/* Resident bytes of this process, read without allocating. */
-static inline size_t probe_resident(void) {
-    char text[128];
-    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return 0;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return 0;
-    text[n] = 0;
-    char *rest;
-    strtoul(text, &rest, 10);
-    return strtoul(rest, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
-}
-
 #endif

@@ -473,38 +473,14 @@ uint64_t major_faults(void) { return faults(1); }
 
 uintptr_t brk_now(void) { return (uintptr_t)sbrk(0); }
 
-#define PRESENT (1ull << 63)
-#define FRAME ((1ull << 55) - 1)
-
-static int read_pagemap(uintptr_t page, uint64_t *entries, size_t n) {
-    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return 0;
-    ssize_t got = pread(fd, entries, n * 8, (off_t)(page * 8));
-    close(fd);
-    return got == (ssize_t)(n * 8);
-}
-
-size_t pages_resident(uintptr_t from, uintptr_t to) {
-    static uint64_t entries[512];
-    static unsigned char bytes[512];
-    uintptr_t last = (to + page_size - 1) / page_size;
-    size_t found = 0;
-    if (from >= to) return 0;
-    for (uintptr_t page = from / page_size; page < last;) {
-        size_t n = last - page < COUNT_OF(entries) ? last - page : COUNT_OF(entries);
-        if (read_pagemap(page, entries, n)) {
-            for (size_t i = 0; i < n; i++) found += !!(entries[i] & PRESENT);
-        } else if (mincore((void *)(page * page_size), n * page_size, bytes) == 0) {
-            for (size_t i = 0; i < n; i++) found += bytes[i] & 1;
-        }
-        page += n;
-    }
-    return found;
-}
-
 uint64_t page_frame(uintptr_t address) {
+    const uint64_t present = 1ull << 63, frame = ((uint64_t)1 << 55) - 1;
     uint64_t entry = 0;
-    return read_pagemap(address / page_size, &entry, 1) && (entry & PRESENT) ? entry & FRAME : 0;
+    int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (pagemap < 0) return 0;
+    ssize_t n = pread(pagemap, &entry, sizeof entry, (off_t)(address / page_size * sizeof entry));
+    close(pagemap);
+    return n == (ssize_t)sizeof entry && (entry & present) ? entry & frame : 0;
 }
 
 /* Whole text of a /proc file in a static buffer. */
@@ -524,19 +500,10 @@ static char *read_proc(const char *path) {
 
 size_t virtual_bytes(void) { return strtoul(read_proc("/proc/self/statm"), NULL, 10) * page_size; }
 
-/* The counters in statm are approximate; smaps counts the pages. */
-static size_t sum_of(const char *path, const char *field) {
-    size_t sum = 0;
-    for (char *at = read_proc(path); (at = strstr(at, field)); at += strlen(field))
-        if (at[-1] == '\n') sum += KIB(strtoul(at + strlen(field), NULL, 10));
-    return sum;
+size_t status_bytes(const char *field) {
+    char *at = strstr(read_proc("/proc/self/status"), field);
+    return at ? KIB(strtoul(at + strlen(field), NULL, 10)) : 0;
 }
-
-size_t resident_bytes(void) {
-    return sum_of(access("/proc/self/smaps_rollup", R_OK) == 0 ? "/proc/self/smaps_rollup" : "/proc/self/smaps", "Rss:");
-}
-
-size_t status_bytes(const char *field) { return sum_of("/proc/self/status", field); }
 
 struct kernel_view kernel_view(void) {
     struct kernel_view view = {0, 0, 0, 0, 0, 0};
@@ -557,44 +524,42 @@ struct kernel_view kernel_view(void) {
     return view;
 }
 
-static int parse_mapping(const char *line, struct mapping *out) {
-    unsigned long start, end;
-    memset(out, 0, sizeof *out);
-    if (sscanf(line, "%lx-%lx %4s %*s %*s %*s%*[ ]%199[^\n]", &start, &end, out->perms, out->name) < 3) return 0;
-    out->start = start;
-    out->end = end;
+static int note_if_there(const struct mapping *mapping, void *out) {
+    struct mapping *wanted = out;
+    if (wanted->start < mapping->start || wanted->start >= mapping->end) return 0;
+    *wanted = *mapping;
     return 1;
 }
 
 int mapping_of(uintptr_t address, struct mapping *out) {
-    for (char *line = read_proc("/proc/self/maps"); line && *line;) {
-        if (parse_mapping(line, out) && address >= out->start && address < out->end) return 1;
-        line = strchr(line, '\n');
-        line = line ? line + 1 : NULL;
-    }
     memset(out, 0, sizeof *out);
+    out->start = address;
+    if (mappings_visit(note_if_there, out) == 1) return 1;
+    memset(out, 0, sizeof *out);
+    return 0;
+}
+
+static int count_one(const struct mapping *mapping, void *count) {
+    (void)mapping;
+    ++*(size_t *)count;
     return 0;
 }
 
 size_t mapping_count(void) {
     size_t n = 0;
-    for (char *at = read_proc("/proc/self/maps"); (at = strchr(at, '\n')); at++) n++;
+    mappings_visit(count_one, &n);
     return n;
 }
 
 int smaps_of(uintptr_t address, size_t *size, size_t *rss) {
     struct mapping m;
-    for (char *line = read_proc("/proc/self/smaps"); line && *line;) {
-        if (parse_mapping(line, &m) && address >= m.start && address < m.end) {
-            char *at = strstr(line, "\nRss:");
-            *size = m.end - m.start;
-            *rss = at ? KIB(strtoul(at + 5, NULL, 10)) : 0;
-            return 1;
-        }
-        line = strchr(line, '\n');
-        line = line ? line + 1 : NULL;
-    }
-    return 0;
+    char head[64];
+    if (!mapping_of(address, &m)) return 0;
+    snprintf(head, sizeof head, "%08lx-%08lx ", (unsigned long)m.start, (unsigned long)m.end);
+    char *line = strstr(read_proc("/proc/self/smaps"), head), *at = line ? strstr(line, "\nRss:") : NULL;
+    *size = m.end - m.start;
+    *rss = at ? KIB(strtoul(at + 5, NULL, 10)) : 0;
+    return line != NULL;
 }
 
 int is_readable(uintptr_t address) {

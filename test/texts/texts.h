@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/types.h>
 
+#include "../kernel.h"
 #include "seemalloc.h"
 
 #define KIB(n) ((size_t)(n) << 10)
@@ -153,19 +154,16 @@ static inline uint64_t calls_between(const struct seemalloc_stats *before, const
 /* All system calls that change the address space, our own books excepted. */
 uint64_t calls_all_between(const struct seemalloc_stats *before, const struct seemalloc_stats *after);
 
-/* The kernel's account of this process. */
+/* The kernel's account of this process, beyond kernel.h. */
 extern size_t page_size;
 uint64_t minor_faults(void);
 uint64_t major_faults(void);
 uintptr_t brk_now(void);
-/* Pages of [from, to) that are in physical memory (/proc/self/pagemap, else mincore). */
-size_t pages_resident(uintptr_t from, uintptr_t to);
 static inline size_t pages_spanned(uintptr_t from, uintptr_t to) { return from >= to ? 0 : (to - 1) / page_size - from / page_size + 1; }
 /* The page frame behind an address, 0 if not told. */
 uint64_t page_frame(uintptr_t address);
-/* Virtual size and, counted page by page, resident size of the process in bytes. */
+/* Virtual size of the process in bytes. */
 size_t virtual_bytes(void);
-size_t resident_bytes(void);
 /* A field of /proc/self/status that is in kB ("VmData:"), in bytes. */
 size_t status_bytes(const char *field);
 
@@ -174,11 +172,6 @@ struct kernel_view {
 };
 struct kernel_view kernel_view(void);
 
-struct mapping {
-    uintptr_t start, end;
-    char perms[5];
-    char name[200];
-};
 /* The mapping that holds an address; 0 if there is none. */
 int mapping_of(uintptr_t address, struct mapping *out);
 /* Number of mappings (VMAs). */

@@ -27,10 +27,10 @@ int main(int argc, char **argv) {
     static pthread_t threads[MOST];
     if (wanted < 1 || wanted > MOST) return 2;
     int ours = probe_report(2);
-    size_t before = probe_resident();
+    size_t before = resident_bytes();
     for (int i = 0; i < wanted; i++) threads[i] = work_thread(run, blocks);
     while (atomic_load(&done) < wanted) work_pause(1000000);
-    size_t resident = probe_resident() - before;
+    size_t resident = resident_bytes() - before;
     struct seemalloc_stats stats = {0};
     int seen = probe_stats(&stats);
     printf("%d idle threads: live peak %.2f MiB, resident %.2f MiB, heap %.2f MiB, cached %.2f MiB in %zu blocks, parked %.2f MiB, inbox "

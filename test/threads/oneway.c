@@ -89,7 +89,7 @@ int main(int argc, char **argv) {
     int rounds = argc > 2 ? atoi(argv[2]) : 100;
     if (rounds < 1 || rounds > MOST_ROUNDS) return 2;
     probe_report(2);
-    size_t before = probe_resident();
+    size_t before = resident_bytes();
     if (!strcmp(mode, "stream"))
         stream(rounds);
     else if (!strcmp(mode, "idle"))

@@ -38,11 +38,11 @@ int main(int argc, char **argv) {
         }
         if (i < tasks) threads[i % at_once] = work_thread(run, (void *)(intptr_t)i);
         if (i == tasks / 10) {
-            warm_resident = probe_resident();
+            warm_resident = resident_bytes();
             probe_stats(&warm);
         }
     }
-    size_t resident = probe_resident();
+    size_t resident = resident_bytes();
     probe_stats(&end);
     printf("%d tasks: resident %.2f -> %.2f MiB, heap %.2f -> %.2f MiB, books %.2f -> %.2f MiB, arenas %u -> %u, caches %u -> %u\n", tasks,
            MIB(warm_resident), MIB(resident), MIB(warm.heap_bytes), MIB(end.heap_bytes), MIB(warm.metadata_bytes), MIB(end.metadata_bytes),

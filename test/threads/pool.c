@@ -48,7 +48,7 @@ int main(int argc, char **argv) {
     static pthread_t threads[MOST_THREADS];
     if (wanted < 1 || wanted > MOST_THREADS) return 2;
     probe_report(2);
-    size_t before = probe_resident();
+    size_t before = resident_bytes();
     for (int i = 0; i < wanted; i++) threads[i] = work_thread(run, (void *)(intptr_t)i);
     for (double end = work_seconds() + seconds; work_seconds() < end;) work_pause(20000000);
     if (argc > 3) work_states("at work"); /* the walk holds up one arena after the other, and so raises the peak itself */

@@ -58,7 +58,7 @@ int main(int argc, char **argv) {
     static pthread_t threads[MOST];
     if (at_once < 1 || at_once > MOST) return 2;
     probe_report(2);
-    size_t before = probe_resident();
+    size_t before = resident_bytes();
     for (int i = 0; i < wanted; i++) {
         if (i >= at_once) pthread_join(threads[i % at_once], NULL);
         threads[i % at_once] = work_thread(run, (void *)(intptr_t)i);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "../kernel.h"
 #include "../programs/probe.h"
 
 static atomic_size_t live_bytes, live_peak;
