@@ -113,10 +113,28 @@ struct seemalloc_stats {
     size_t trim_threshold;
     uint64_t calls[SEEMALLOC_CALL_COUNT]; /* system calls that succeeded, by reason */
     uint64_t failures;                    /* system calls that failed */
+    size_t taken_bytes;                   /* what counts towards the limit: see seemalloc_set_limit */
 };
 
 /* Fills *stats by walking the heap: costs time in proportion to the number of chunks. Returns 0, or -1 with errno ENOMEM. Thread-safe. */
 int seemalloc_get_stats(struct seemalloc_stats *stats);
+
+/* The limit (setting `limit`): the most bytes that the allocator takes from the system. Counted are heaps, but for the pages of free chunks that went back;
+ * mappings of large blocks, retained ones too; and its own books with all that they reserve, 240 KiB a thread and 120 KiB an arena. So what it has resident never exceeds the limit,
+ * but for the library's own data (less than 1 MiB) and the lists of a walk. When a request would exceed it, everything freeable goes back first: the
+ * thread's own cache, retained mappings, and of all arenas inboxes, unmerged blocks, free pages and tops; what other threads' caches hold stays. If that is
+ * not enough, the callback is asked; then the call fails with ENOMEM, and the program can go on.
+ *
+ * Sets it; 0: none. A limit below what is taken already makes requests that need more fail until enough was freed. Thread-safe; never fails. */
+void seemalloc_set_limit(size_t bytes);
+
+/* Whom to ask before a request fails at the limit; NULL: nobody, as at the start. `callback` is called without any lock, on the thread whose request of `needed`
+ * bytes (a little more than was asked for; of a growing mapping the growth) would fail. It may free and allocate; a request inside it that fails just fails.
+ * It returns not 0 if it freed something: what is free goes back again, and the request is tried again, at most eight times. 0: the request fails.
+ * Not asked where the limit itself is less than the request, or where the system refuses. It must return (no longjmp, no exception), and must not wait for a
+ * thread that waits for memory, or for a lock that a caller of malloc may hold. It is not safe in signal handlers, as malloc is not. In a forked child it
+ * stays set. May be called at any time, by one thread at a time; other threads may still be in the old callback. */
+void seemalloc_on_limit(int (*callback)(size_t needed, void *arg), void *arg);
 
 #ifdef __cplusplus
 }

@@ -113,6 +113,9 @@ EXPORT void *realloc(void *mem, size_t bytes) {
             if (copy != NULL) return copy;
         }
         void *moved = mapped_realloc(mem, size);
+        size_t growth = size > usable ? size - usable : 0;
+        for (unsigned tries = 0; UNLIKELY(moved == NULL) && growth != 0 && cache_relieve(growth, &tries);)
+            moved = mapped_realloc(mem, size);
         return moved != NULL ? moved : move(mem, usable, bytes);
     }
     if (UNLIKELY(size >= CHUNK_MAX)) return no_memory();

@@ -62,6 +62,14 @@ static void fork_child(void) {
     lock_release_from_fork(&fork_lock);
 }
 
+EXPORT void seemalloc_on_limit(int (*callback)(size_t needed, void *arg), void *arg) { cache_set_last_resort(callback, arg); }
+
+EXPORT void seemalloc_set_limit(size_t bytes) {
+    cache_init();
+    store_relaxed(&conf_values[CONF_LIMIT], bytes);
+    store_relaxed(&os_counters.limit, bytes);
+}
+
 static int statistics_fd = PRIM_STDERR; /* many programs close their own before they end */
 
 __attribute__((constructor)) static void process_begins(void) {

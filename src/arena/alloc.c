@@ -73,6 +73,17 @@ static void *cut(struct arena *arena, struct chunk *chunk, size_t size) {
     return chunk_mem(chunk);
 }
 
+/* Whether a chunk may be handed out, `size` bytes of it, as far as the limit goes: pages that went back come again, and what lost its name as such in a merge
+ * may do so as well. */
+static bool may_hand_out(struct arena *arena, const struct chunk *chunk, size_t size) {
+    if (LIKELY(load_relaxed(&os_counters.limit) == 0) || chunk_size(chunk) < arena->bins.paged_least) return true;
+    size_t clean = span_size(arena_clean(arena, chunk, chunk_size(chunk)));
+    size_t again = min_size(clean, size + size / REST_SHARE + 2 * os_page_size());
+    if (!os_take(again)) return false;
+    arena->counted_clean -= again;
+    return true;
+}
+
 /* --- the steps ----------------------------------------------------------------------------------------------------------------------------------- */
 
 static unsigned from_fast(struct arena *arena, size_t size, unsigned want, void **mem) {
@@ -99,20 +110,21 @@ static void *from_unsorted(struct arena *arena, size_t size) {
         size_t here = chunk_size(chunk);
         bool exact = here >= size && here - size < CHUNK_ALIGN; /* nothing can be cut from it */
         bool remainder = size < SMALL_LIMIT && chunk == arena->last_remainder && chunk->bk == bin && here >= size + CHUNK_MIN;
-        if (exact || remainder) return cut(arena, arena_take_out(arena, chunk, BIN_UNSORTED_LINE), size);
+        if ((exact || remainder) && may_hand_out(arena, chunk, size))
+            return cut(arena, arena_take_out(arena, chunk, BIN_UNSORTED_LINE), size);
         bin_sort_last(&arena->bins);
     }
     return NULL;
 }
 
-/* Steps 5 and 6: the smallest chunk that holds `size`, taken out whole. */
-static struct chunk *best_fit(struct arena *arena, size_t size) {
+/* Steps 5 and 6: the smallest chunk that holds `size`, taken out whole; for n blocks at most. */
+static struct chunk *best_fit(struct arena *arena, size_t size, unsigned n) {
     struct chunk *chunk = bin_best_fit(&arena->bins, size);
-    return chunk != NULL ? arena_take_out(arena, chunk, ARENA_LIST_LINE) : NULL;
+    return chunk != NULL && may_hand_out(arena, chunk, n * size) ? arena_take_out(arena, chunk, ARENA_LIST_LINE) : NULL;
 }
 
 static void *from_larger(struct arena *arena, size_t size) {
-    struct chunk *chunk = best_fit(arena, size);
+    struct chunk *chunk = best_fit(arena, size, 1);
     return chunk != NULL ? cut(arena, chunk, size) : NULL;
 }
 
@@ -127,7 +139,7 @@ static void top_was_cut(struct arena *arena) {
 /* Step 7: n blocks in address order. top keeps at least a smallest chunk. */
 static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **mem, bool *zeroed) {
     size_t have = top_size(arena);
-    if (have < size + CHUNK_MIN) return 0;
+    if (have < size + CHUNK_MIN || os_is_beyond(0)) return 0;
     struct chunk *chunk = arena->top;
     uint64_t head = chunk_head(chunk);
     if (UNLIKELY(head_tag(head, chunk) != (TAG_TOP | arena->id) || head_size(head) != have)) {
@@ -245,6 +257,7 @@ static enum arena_status alloc_locked(struct arena *arena, size_t size, unsigned
         store_relaxed(mem, found);
     }
     if (status == ARENA_OK && size >= SURPLUS_SIZE) note_surplus(arena, before);
+    if (status != ARENA_REFUSED) arena_count_clean(arena);
     return status;
 }
 
@@ -336,7 +349,8 @@ static unsigned take_from_bins(struct arena *arena, size_t size, unsigned want, 
     while (n < want && (block = from_small(arena, size)) != NULL) store_relaxed(&mem[n++], block);
     if (n == 0 && size >= SMALL_LIMIT && arena->fast_count != 0) arena_merge_backlog(arena, BACKLOG_FAST);
     if (n == 0 && (block = from_unsorted(arena, size)) != NULL) store_relaxed(&mem[n++], block);
-    for (struct chunk *chunk; n < want && (chunk = best_fit(arena, size)) != NULL;) n += carve(arena, chunk, size, want - n, mem + n);
+    for (struct chunk *chunk; n < want && (chunk = best_fit(arena, size, want - n)) != NULL;)
+        n += carve(arena, chunk, size, want - n, mem + n);
     return n;
 }
 
@@ -363,6 +377,7 @@ enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, un
     if (n > 2 && size < CACHE_LINE && !key_matches(mem[n - 1])) spread(mem, n); /* fresh ones: those of lists carry the key */
     for (unsigned i = parked; i < n; i++) key_set(mem[i]);
     store_relaxed(count, n);
+    if (status != ARENA_REFUSED) arena_count_clean(arena);
     if (status != ARENA_REFUSED) lock_leave(&arena->lock);
     return status;
 }
@@ -375,14 +390,14 @@ static bool extend(struct arena *arena, struct chunk *chunk, size_t old, size_t 
     if (next == arena->top) {
         size_t need = size - old;
         if (top_size(arena) < need + CHUNK_MIN && (size >= conf_get(CONF_MMAP_THRESHOLD) || !arena_grow(arena, need))) return false;
-        if (next != arena->top) return false; /* it grew elsewhere */
+        if (next != arena->top || os_is_beyond(0)) return false; /* it grew elsewhere, or the limit was lowered */
         arena_set_top(arena, chunk_at(chunk, size), arena->top_end);
         arena_absorb(arena, next, chunk);
         top_was_cut(arena);
         set_in_use(arena, chunk, size, p);
         return true;
     }
-    if (!bins_owns(&arena->bins, next) || old + chunk_size(next) < size) return false;
+    if (!bins_owns(&arena->bins, next) || old + chunk_size(next) < size || !may_hand_out(arena, next, size - old)) return false;
     size_t whole = old + chunk_size(next);
     arena_take_out(arena, next, ARENA_LIST_LINE);
     arena_absorb(arena, next, chunk);
@@ -390,6 +405,7 @@ static bool extend(struct arena *arena, struct chunk *chunk, size_t old, size_t 
     chunk_set_p(chunk_at(chunk, whole), true);
     cut_tail(arena, chunk, size);
     bins_note_low(&arena->bins);
+    arena_count_clean(arena);
     return true;
 }
 

@@ -2,6 +2,8 @@
 #include "arena/arena.h"
 
 #include "conf/conf.h"
+#include "heap/mapped.h"
+#include "heap/retain.h"
 #include "os/cgroup.h"
 #include "os/os.h"
 
@@ -186,4 +188,10 @@ void arena_fork_child(void) {
         if (load_relaxed(&arena->purge_state) != PURGE_NONE) store_relaxed(&arena->purge_state, PURGE_OVER);
         store_relaxed(&arena->threads, 0); /* the survivor counts itself again */
     }
+}
+
+size_t arena_counted(void) {
+    size_t bytes = load_relaxed(&mapped_bytes) + load_relaxed(&retained_bytes) + load_relaxed(&os_counters.metadata_bytes);
+    for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) bytes += arena_of_id(id)->system_bytes - arena_of_id(id)->counted_clean;
+    return bytes;
 }

@@ -14,6 +14,7 @@
 #include "heap/bin.h"
 #include "heap/region.h"
 #include "os/lock.h"
+#include "os/os.h"
 
 #define ARENA_STEP 64    /* chunks of backlogs that one critical section merges at most, and as many that it sorts */
 #define ARENA_LIMIT 1024 /* ids are below this */
@@ -90,7 +91,9 @@ struct arena {
 
     struct chunk *purging; /* taken out of its bin while its pages go back; NULL: none */
     uint32_t purge_state;  /* enum purge_state, of that; atomic */
-    struct span purged;    /* what of it has no pages; who purges writes it before it changes the state */
+    struct span purged;    /* what of it has no pages; who purges writes it before it changes the state, */
+    size_t purging_clean;  /* and how much that was before */
+    size_t counted_clean;  /* as much of bins.clean and purging_clean as counts as given back */
     size_t top_low;        /* least of what lay touched at the top in this window */
     size_t unmerged_low;   /* and of fast_bytes + parked_bytes */
     struct tend tend;
@@ -155,6 +158,15 @@ static inline void arena_sweep_region(struct arena *arena, struct region *region
     arena->sweep.at = region != NULL ? (struct chunk *)region->start : NULL;
 }
 
+/* With the lock, wherever bins.clean may have changed and before anything is handed out: counts what the holes have no pages for as given back, and what they
+ * may get pages for as taken. */
+static inline void arena_count_clean(struct arena *arena) {
+    size_t clean = arena->bins.clean + arena->purging_clean;
+    if (LIKELY(clean == arena->counted_clean)) return;
+    os_give(clean - arena->counted_clean);
+    arena->counted_clean = clean;
+}
+
 /* Some of what lay unmerged was handed out. */
 static inline void arena_note_unmerged(struct arena *arena) {
     size_t bytes = arena->fast_bytes + arena->parked_bytes;
@@ -189,6 +201,9 @@ struct arena *arena_less_busy(struct arena *busy);
 void arena_fork_prepare(uint64_t deadline);
 void arena_fork_parent(void);
 void arena_fork_child(void);
+
+/* What os_take should have counted by now. Others must be quiet. */
+size_t arena_counted(void);
 
 /* --- alloc.c: taking. Sizes are chunk sizes. -------------------------------------------------------------------------------------------- */
 
@@ -237,6 +252,9 @@ enum arena_backlog { BACKLOG_INBOX = 1, BACKLOG_FAST = 2, BACKLOG_PARKED = 4, BA
  * anything went back to the system. */
 bool arena_trim(struct arena *arena, size_t pad, bool purge);
 
+/* The same and more at the limit: nothing is left at the top, touched or not. */
+void arena_give_back(struct arena *arena);
+
 /* After a large request: gives holes of up to arena->surplus bytes back. Takes the lock. */
 void arena_make_up(struct arena *arena);
 
@@ -278,6 +296,7 @@ void arena_receive(struct arena *arena);             /* a part of the inbox, mer
 bool arena_grow(struct arena *arena, size_t size);   /* so that top holds size and a smallest chunk */
 size_t arena_touched_top(const struct arena *arena); /* bytes of top that were handed out since they were last fresh */
 void arena_trim_top(struct arena *arena, size_t threshold, size_t pad);
+void arena_trim_whole_top(struct arena *arena); /* but for its last page, what was never touched as well */
 void arena_set_top(struct arena *arena, struct chunk *top, char *end);
 struct chunk *arena_check_block(struct arena *arena, void *mem, const char *line); /* the chunk, if it is in use and this arena's */
 

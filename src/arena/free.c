@@ -161,6 +161,7 @@ size_t arena_merge_clean(struct arena *arena, struct chunk *chunk, struct span c
         if (size >= arena->bins.paged_least) chunk->clean_from = clean.from, chunk->clean_to = clean.to;
         if (!close_if_free(arena, chunk, size)) bin_insert_unsorted(&arena->bins, chunk);
     }
+    arena_count_clean(arena);
     return size;
 }
 
@@ -237,6 +238,7 @@ static bool drop_region(struct arena *arena, struct region *region) {
     size_t bytes = (size_t)(region->end - region->start);
     struct region **link = &arena->regions, *next = region->next;
     while (*link != region) link = &(*link)->next;
+    arena_count_clean(arena);
     if (!region_close(region)) return false;
     *link = next;
     if (arena->sweep.region == region) arena_sweep_region(arena, next);
@@ -322,6 +324,7 @@ static void reopen_top(struct arena *arena) {
     arena->top_region = region;
     region->clean = region->end; /* what was handed out from the bins meanwhile nobody noted */
     arena_set_top(arena, last, region->end);
+    arena_count_clean(arena);
 }
 
 size_t arena_touched_top(const struct arena *arena) {
@@ -329,6 +332,14 @@ size_t arena_touched_top(const struct arena *arena) {
     const char *top = (const char *)arena->top, *touched = arena->top_region->clean;
     if (touched > arena->top_end) touched = arena->top_end;
     return touched > top + CHUNK_HEADER ? (size_t)(touched - top) : 0;
+}
+
+static void shrink_top(struct arena *arena, char *new_end) {
+    char *old_end = arena->top_end;
+    if (!region_shrink(arena->top_region, new_end)) return;
+    set_system_bytes(arena, arena->system_bytes - (size_t)(old_end - new_end));
+    recompute_range(arena);
+    arena_set_top(arena, arena->top, new_end);
 }
 
 /* Gives back what lies touched at the top beyond `threshold`, but for `pad` bytes. */
@@ -355,11 +366,14 @@ void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
     if (pad > (size_t)(arena->top_end - top)) return;
     char *new_end = (char *)align_up((size_t)top + CHUNK_MIN + pad, page);
     if (new_end >= touched) return;
-    char *old_end = region->end;
-    if (!region_shrink(region, new_end)) return;
-    set_system_bytes(arena, arena->system_bytes - (size_t)(old_end - new_end));
-    recompute_range(arena);
-    arena_set_top(arena, arena->top, new_end);
+    shrink_top(arena, new_end);
+}
+
+void arena_trim_whole_top(struct arena *arena) {
+    arena_trim_top(arena, 0, 0);
+    if (arena->top == NULL) return;
+    char *new_end = (char *)align_up((size_t)arena->top + CHUNK_MIN, os_page_size());
+    if (new_end < arena->top_end) shrink_top(arena, new_end);
 }
 
 /* Giving back what is needed again at once costs a system call and faults each time: every growth that follows a trim lets the arena keep twice as

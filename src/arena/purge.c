@@ -56,6 +56,7 @@ static void take_for_purge(struct arena *arena, struct chunk *chunk) {
     chunk_set_p(chunk_at(chunk, size), true);
     arena->purging = chunk;
     arena->purged = clean_pages(chunk);
+    arena->purging_clean = span_size(chunk_clean(chunk, size));
     store_relaxed(&arena->purge_state, PURGE_BUSY);
 }
 
@@ -65,6 +66,7 @@ void arena_put_back(struct arena *arena) {
     uint64_t head = chunk_head(chunk);
     size_t size = head_size(head);
     arena->purging = NULL;
+    arena->purging_clean = 0;
     store_relaxed(&arena->purge_state, PURGE_NONE);
     if (UNLIKELY(head_tag(head, chunk) != (TAG_PURGING | arena->id))) {
         fatal("corrupted size vs. prev_size", "free chunk at %p: its header 0x%lx was overwritten while its pages went back to the system",
@@ -85,6 +87,7 @@ void arena_put_back(struct arena *arena) {
     chunk_set_p(next, false);
     bin_insert_sorted(&arena->bins, chunk);
     if (clean.from <= pages.from && clean.to >= pages.to) bin_note_purged(&arena->bins, chunk);
+    arena_count_clean(arena);
 }
 
 bool arena_await_purged(struct arena *arena, size_t size, bool *lost_lock) {
@@ -349,4 +352,11 @@ bool arena_trim(struct arena *arena, size_t pad, bool purge_holes) {
     any |= arena->system_bytes < before || load_relaxed(&os_counters.calls[SEEMALLOC_CALL_MADVISE_TRIM]) != events;
     lock_leave(&arena->lock);
     return any;
+}
+
+void arena_give_back(struct arena *arena) {
+    arena_trim(arena, 0, true);
+    if (!arena_enter(arena)) return;
+    arena_trim_whole_top(arena);
+    lock_leave(&arena->lock);
 }

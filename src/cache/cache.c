@@ -19,6 +19,10 @@ _Static_assert(CLASS_SIZE_ABOVE(CLASS_FIRST_CLOSED - 1) <= FIRST_BYTES && CLASS_
 #define COME_EVERY 20000u   /* ns */
 #define COME_AT_ONCE 500u
 #define TEND_LONGEST 20000000u /* in one slow path */
+#define RELIEF_TRIES 8         /* times that the program is asked to free something for one request */
+#define ASKED_MOST 256         /* threads at a time */
+#define RELIEF_SHARE 32        /* what a request may take beyond its size is the rest of a chunk, */
+#define RELIEF_SLACK 4         /* and some pages */
 #define SHARE_SMALL 1          /* blocks held for each that may lie idle */
 #define SHARE_MEDIUM 16
 
@@ -58,6 +62,7 @@ void cache_init(void) {
     uint32_t state = START_NOT;
     if (!prim_environment(&environment) || !cas_acq_rel(&configured, &state, START_RUNS)) return;
     conf_init(environment);
+    store_relaxed(&os_counters.limit, conf_get(CONF_LIMIT));
     store_release(&configured, START_DONE);
 }
 
@@ -601,6 +606,63 @@ static void let_in(struct cache *cache, unsigned size_class) {
     resume_hits(cache);
 }
 
+/* --- no memory -------------------------------------------------------------------------------------------------------------------------------- */
+
+static struct {
+    uint32_t version; /* odd while the others change */
+    int (*function)(size_t needed, void *arg);
+    void *arg;
+} last_resort;
+static const void *asked[ASKED_MOST]; /* threads that are in that function: what fails inside it just fails */
+
+void cache_set_last_resort(int (*function)(size_t needed, void *arg), void *arg) {
+    add_relaxed(&last_resort.version, 1);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    store_relaxed(&last_resort.function, function);
+    store_relaxed(&last_resort.arg, arg);
+    __atomic_fetch_add(&last_resort.version, 1, __ATOMIC_RELEASE);
+}
+
+/* Whether the program freed something. Where it just changes its mind about whom to ask, nobody is asked. */
+static bool ask_program(size_t needed) {
+    uint32_t version = load_acquire(&last_resort.version);
+    int (*function)(size_t needed, void *arg) = load_relaxed(&last_resort.function);
+    void *arg = load_relaxed(&last_resort.arg);
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if (function == NULL || version % 2 != 0 || load_relaxed(&last_resort.version) != version) return false;
+    const void *self = lock_self(), **place = NULL;
+    for (unsigned i = 0; i < ASKED_MOST; i++) {
+        if (load_relaxed(&asked[i]) == self) return false;
+    }
+    for (unsigned i = 0; i < ASKED_MOST && place == NULL; i++) {
+        const void *nobody = NULL;
+        if (cas_acquire(&asked[i], &nobody, self)) place = &asked[i];
+    }
+    if (place == NULL) return false;
+    bool freed = function(needed, arg) != 0;
+    store_release(place, NULL);
+    return freed;
+}
+
+bool cache_relieve(size_t needed, unsigned *tries) {
+    struct cache *cache = cache_mine();
+    bool limited = os_is_beyond(needed + needed / RELIEF_SHARE + RELIEF_SLACK * os_page_size());
+    unsigned try = (*tries)++;
+    if (try != 0 && (!limited || needed > load_relaxed(&os_counters.limit) || try > RELIEF_TRIES || !ask_program(needed))) return false;
+    /* What this thread holds back may be what is missing. */
+    if (slow_enter(cache)) {
+        flush_all(cache);
+        slow_leave(cache);
+    }
+    retain_release();
+    if (!limited) {
+        arena_trim(arena_mine(cache), conf_get(CONF_TOP_PAD), false);
+        return true;
+    }
+    for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) arena_give_back(arena_of_id(id));
+    return true;
+}
+
 void *cache_alloc(size_t size) {
     struct cache *cache = cache_mine();
     if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
@@ -622,14 +684,7 @@ void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
     struct cache *cache = cache_mine();
     struct arena *arena = arena_mine(cache);
     void *mem = arena_serve(arena_less_busy(arena), size, align, zeroed);
-    if (mem == NULL && slow_enter(cache)) {
-        /* Out of memory: what this thread holds back may be what is missing. */
-        flush_all(cache);
-        slow_leave(cache);
-        retain_release();
-        arena_trim(arena, conf_get(CONF_TOP_PAD), false);
-        mem = arena_serve(arena, size, align, zeroed);
-    }
+    for (unsigned tries = 0; UNLIKELY(mem == NULL) && cache_relieve(size, &tries);) mem = arena_serve(arena, size, align, zeroed);
     note_growth();
     tend_beside(cache);
     if (mem != NULL && !(chunk_head(chunk_of(mem)) & FLAG_M)) count_net(cache, chunk_size(chunk_of(mem)), 1);
@@ -831,6 +886,10 @@ void cache_fork_parent(void) { arena_fork_parent(); }
 void cache_fork_child(void) {
     arena_fork_child();
     retain_fork_child();
+    store_relaxed(&os_counters.taken, arena_counted()); /* what others were just taking or giving is not */
+    for (unsigned i = 0; i < ASKED_MOST; i++) {
+        if (asked[i] != lock_self()) store_relaxed(&asked[i], NULL);
+    }
     uint32_t left = 0;
     for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
         if (cache == owned || load_relaxed(&cache->state) == CACHE_FREE) continue;

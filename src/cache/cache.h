@@ -120,6 +120,11 @@ void cache_free(void *mem);
 void cache_check_live(void *mem, const char *line);         /* a block with the key in it: aborts with `line` if it is free */
 bool cache_resize(void *mem, size_t old_size, size_t size); /* in place, for a block of an arena */
 
+/* A request of `needed` bytes failed, for the *tries-th time. True: it may succeed now, for what is free went back to the system, or, at the limit, the program
+ * has freed something. Waits for no lock that the caller holds, as it holds none. */
+bool cache_relieve(size_t needed, unsigned *tries);
+void cache_set_last_resort(int (*function)(size_t needed, void *arg), void *arg); /* whom to ask; NULL: nobody. One caller at a time. */
+
 /* Sets caches and everything below up once; called by every miss, cheap when done. */
 void cache_init(void);
 

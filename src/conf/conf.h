@@ -23,6 +23,9 @@
         "Most of what was freed that is kept because the like of it was soon wanted again; 0 = nothing.")                                  \
     ROW(DECAY, "decay", NULL, CONF_NO_MALLOPT, 0, SIZE_MAX, 250, "ms",                                                                     \
         "Free memory that nobody needed for so long goes back to the system; 0 = at the next chance, -1 = never.")                         \
+    ROW(LIMIT, "limit", NULL, CONF_NO_MALLOPT, 0, SIZE_MAX, 0, "bytes",                                                                    \
+        "Most that is taken from the system: heaps but for pages that went back, blocks in mappings of their own, retained ones, own "     \
+        "books with what they reserve; beyond it requests fail with ENOMEM. 0 = no limit.")                                                \
     ROW(PERTURB, "perturb", "MALLOC_PERTURB_", -6, 0, INT32_MAX, 0, "byte",                                                                \
         "Not 0: fill freed blocks with this byte and new ones with "                                                                       \
         "its complement.")                                                                                                                 \
@@ -55,7 +58,7 @@ extern const struct conf_row conf_rows[CONF_COUNT];
 
 enum conf_source { CONF_DEFAULT, CONF_ENVIRONMENT, CONF_TUNABLES, CONF_OWN, CONF_MALLOPT };
 
-/* Zero before conf_init, when no malloc has been served. Written with relaxed stores: by conf_init, conf_set, and the sliding threshold. */
+/* Zero before conf_init, when no malloc has been served. Written with relaxed stores: by conf_init, conf_set, the sliding threshold, and seemalloc_set_limit. */
 extern size_t conf_values[CONF_COUNT];
 extern uint8_t conf_sources[CONF_COUNT];
 

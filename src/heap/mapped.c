@@ -90,6 +90,13 @@ static void *record_publish(struct mapped_record *record, uintptr_t start, size_
     return chunk_mem(chunk);
 }
 
+static char *map_new(size_t length) {
+    if (!os_take(length)) return NULL;
+    char *start = os_map(NULL, length, true, SEEMALLOC_CALL_MMAP_BLOCK);
+    if (start == NULL) os_give(length);
+    return start;
+}
+
 void *mapped_alloc(size_t size, size_t align, bool *zeroed) {
     size_t page = os_page_size(), length;
     if (add_relaxed(&mapped_count, 1) >= conf_get(CONF_MMAP_MAX)) goto refused;
@@ -99,8 +106,8 @@ void *mapped_alloc(size_t size, size_t align, bool *zeroed) {
     char *start = slack == 0 ? retain_take(&length) : NULL;
     *zeroed = start == NULL;
     if (start == NULL) {
-        start = os_map(NULL, length, true, SEEMALLOC_CALL_MMAP_BLOCK);
-        if (start == NULL && retain_release()) start = os_map(NULL, length, true, SEEMALLOC_CALL_MMAP_BLOCK);
+        start = map_new(length);
+        if (start == NULL && retain_release()) start = map_new(length);
         if (start == NULL) goto refused;
         retain_note_new(length);
     }
@@ -109,12 +116,16 @@ void *mapped_alloc(size_t size, size_t align, bool *zeroed) {
         size_t before = align_down(lead, page);
         size_t used = align_up(lead + size + CHUNK_OVERHEAD, page);
         if (before != 0 && os_unmap(start, before, SEEMALLOC_CALL_MUNMAP_META)) {
+            os_give(before);
             start += before;
             lead -= before;
             length -= before;
             used -= before;
         }
-        if (used < length && os_unmap(start + used, length - used, SEEMALLOC_CALL_MUNMAP_META)) length = used;
+        if (used < length && os_unmap(start + used, length - used, SEEMALLOC_CALL_MUNMAP_META)) {
+            os_give(length - used);
+            length = used;
+        }
     }
     struct mapped_record *record = record_claim((uintptr_t)start + lead);
     if (record == NULL) {

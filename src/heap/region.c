@@ -58,6 +58,13 @@ static bool break_is_ours(const struct region *last) {
     return last != NULL && last->kind == SEEMALLOC_REGION_BRK && os_sbrk(0) == last->end;
 }
 
+static char *raise_break(size_t delta) {
+    if (!os_take(delta)) return (char *)-1;
+    char *start = os_sbrk((intptr_t)delta);
+    if (start == (char *)-1) os_give(delta);
+    return start;
+}
+
 static struct region *grow_break(struct region *last, size_t need, size_t fresh, size_t pad, bool *extended) {
     size_t page = os_page_size();
     char *now = os_sbrk(0);
@@ -66,10 +73,10 @@ static struct region *grow_break(struct region *last, size_t need, size_t fresh,
     size_t want = ours ? need : fresh + CHUNK_ALIGN;
     size_t delta = align_up((size_t)now + want + pad, page) - (size_t)now;
     if ((intptr_t)delta <= 0) return NULL;
-    char *start = os_sbrk((intptr_t)delta);
+    char *start = raise_break(delta);
     if (start == (char *)-1 && pad != 0) {
         delta = align_up((size_t)now + want, page) - (size_t)now;
-        start = os_sbrk((intptr_t)delta);
+        start = raise_break(delta);
     }
     if (start == (char *)-1) return NULL;
     if (ours && start == last->end) {
@@ -80,12 +87,17 @@ static struct region *grow_break(struct region *last, size_t need, size_t fresh,
     /* Somebody else moved the break between our two calls, or before: a new span. What came may be too small then. */
     char *aligned = (char *)align_up((size_t)start, CHUNK_ALIGN);
     char *end = (char *)align_down((size_t)start + delta, page); /* whole pages, so that giving back never touches a neighbour's */
-    if (end < aligned || (size_t)(end - aligned) < fresh) return NULL;
+    if (end < aligned || (size_t)(end - aligned) < fresh) {
+        os_give(delta); /* nobody will touch it */
+        return NULL;
+    }
     struct region *region = open_region(aligned, end, end, SEEMALLOC_REGION_BRK);
     if (region == NULL) {
         os_sbrk(-(intptr_t)delta);
+        os_give(delta);
         return NULL;
     }
+    os_give(delta - (size_t)(end - aligned));
     region->clean = (char *)align_up((size_t)start, page); /* the first page may have been somebody's before */
     *extended = false;
     return region;
@@ -99,11 +111,14 @@ static struct region *open_mapping(size_t fresh, size_t pad) {
     size_t page = os_page_size();
     size_t sizes[] = {max_size(align_up(fresh + pad, page), REGION_MMAP_MIN), align_up(fresh, page)};
     for (size_t i = 0; i < 2; i++) {
+        if (!os_take(sizes[i])) continue;
         char *start = os_map(NULL, sizes[i], true, SEEMALLOC_CALL_MMAP_REGION);
+        struct region *region = start != NULL ? open_region(start, start + sizes[i], start + sizes[i], SEEMALLOC_REGION_MMAP) : NULL;
+        if (region != NULL) return region;
+        os_give(sizes[i]);
         if (start == NULL) continue;
-        struct region *region = open_region(start, start + sizes[i], start + sizes[i], SEEMALLOC_REGION_MMAP);
-        if (region == NULL) os_unmap(start, sizes[i], SEEMALLOC_CALL_MUNMAP_HEAP);
-        return region;
+        os_unmap(start, sizes[i], SEEMALLOC_CALL_MUNMAP_HEAP);
+        return NULL;
     }
     return NULL;
 }
@@ -147,6 +162,13 @@ static char *reserve_aligned(size_t size, size_t align) {
     return aligned;
 }
 
+static bool make_usable(char *start, size_t size) {
+    if (!os_take(size)) return false;
+    bool done = os_make_usable(start, size);
+    if (!done) os_give(size);
+    return done;
+}
+
 /* Makes [end, end + need) usable, and some more so that a growing heap needs few calls. */
 static bool extend_heap(struct region *heap, size_t need, size_t pad) {
     size_t page = os_page_size();
@@ -156,8 +178,8 @@ static bool extend_heap(struct region *heap, size_t need, size_t pad) {
     size_t used = (size_t)(heap->end - heap->start);
     size_t step = align_up(need + max_size(pad, used / 8 < MIB(1) ? used / 8 : MIB(1)), page);
     step = min_size(step, room);
-    if (!os_make_usable(heap->end, step)) {
-        if (step == need || !os_make_usable(heap->end, need)) return false;
+    if (!make_usable(heap->end, step)) {
+        if (step == need || !make_usable(heap->end, need)) return false;
         step = need;
     }
     advise(heap->end, step);
@@ -196,6 +218,7 @@ bool region_shrink(struct region *region, char *new_end) {
         shorter = os_make_unusable(new_end, size);
     }
     if (shorter) {
+        os_give(size);
         region->end = new_end;
         if (region->kind != SEEMALLOC_REGION_HEAP) region->limit = new_end;
     } else if (!os_discard(new_end, size, SEEMALLOC_CALL_MADVISE_TRIM)) {
@@ -213,6 +236,7 @@ void region_fix(struct region *region) {
 bool region_close(struct region *region) {
     if (region->kind == SEEMALLOC_REGION_BRK) return false;
     if (!os_unmap(region->start, (size_t)(region->limit - region->start), SEEMALLOC_CALL_MUNMAP_HEAP)) return false;
+    os_give((size_t)(region->end - region->start));
     description_free(region);
     return true;
 }

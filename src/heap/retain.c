@@ -26,6 +26,7 @@ static size_t lost;        /* unmapped, each soon after the last, and not wanted
 static uint64_t lost_last; /* when something was unmapped last */
 
 void mapping_drop(char *start, size_t length) {
+    os_give(length);
     if (!os_unmap(start, length, SEEMALLOC_CALL_MUNMAP_BLOCK)) {
         os_discard(start, length, SEEMALLOC_CALL_MADVISE_TRIM); /* at the limit of mappings, say: the memory goes, the addresses stay */
     }

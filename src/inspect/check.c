@@ -224,9 +224,15 @@ static int check_mapped(const struct mapped_record *record, void *arg) {
     return 1;
 }
 
+/* 7: what counts towards the limit. */
+static const char *check_taken(void) {
+    size_t taken = load_relaxed(&os_counters.taken), expected = arena_counted();
+    return taken == expected ? NULL : fault("taken from the system: %zu bytes counted, %zu in sum", taken, expected);
+}
+
 const char *check_heap(void) {
     const char *bad = NULL;
     for (uint32_t id = 0; id < load_acquire(&seal.arenas) && bad == NULL; id++) bad = check_arena(arena_of_id(id));
     if (bad == NULL) mapped_walk(check_mapped, &bad);
-    return bad;
+    return bad != NULL ? bad : check_taken();
 }

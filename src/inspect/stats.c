@@ -54,6 +54,7 @@ EXPORT int seemalloc_get_stats(struct seemalloc_stats *stats) {
     stats->retained_bytes = load_relaxed(&retained_bytes);
     stats->heap_peak = load_relaxed(&footprint_peak);
     stats->metadata_bytes = load_relaxed(&os_counters.metadata_bytes);
+    stats->taken_bytes = load_relaxed(&os_counters.taken);
     stats->in_use_peak = load_relaxed(&cache_in_use_peak);
     stats->arenas = arena_total();
     stats->threads = cache_live();

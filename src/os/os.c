@@ -28,6 +28,14 @@ static bool noted(bool done, enum seemalloc_call call, const void *address, size
     return done;
 }
 
+bool os_take(size_t bytes) {
+    size_t taken = load_relaxed(&os_counters.taken), limit = load_relaxed(&os_counters.limit);
+    do {
+        if (UNLIKELY(limit != 0) && (taken > limit || bytes > limit - taken)) return false;
+    } while (!cas_acquire(&os_counters.taken, &taken, taken + bytes));
+    return true;
+}
+
 void *os_sbrk(intptr_t delta) {
     void *old = prim_sbrk(delta);
     if (delta > 0) noted(old != (void *)-1, SEEMALLOC_CALL_BRK_GROW, old, (size_t)delta);
@@ -38,7 +46,10 @@ void *os_sbrk(intptr_t delta) {
 void *os_map(void *hint, size_t size, bool usable, enum seemalloc_call reason) {
     void *start = prim_map(hint, size, usable);
     noted(start != NULL, reason, start, size);
-    if (start != NULL && reason == SEEMALLOC_CALL_MMAP_META) add_relaxed(&os_counters.metadata_bytes, size);
+    if (start != NULL && reason == SEEMALLOC_CALL_MMAP_META) { /* not refused: a walk needs its lists at the limit, too */
+        add_relaxed(&os_counters.metadata_bytes, size);
+        add_relaxed(&os_counters.taken, size);
+    }
     return start;
 }
 
@@ -51,7 +62,9 @@ bool os_make_unusable(void *start, size_t size) { return noted(prim_make_unusabl
 bool os_discard(void *start, size_t size, enum seemalloc_call reason) { return noted(prim_discard(start, size), reason, start, size); }
 
 void *os_remap(void *start, size_t old_size, size_t new_size) {
+    if (new_size > old_size && !os_take(new_size - old_size)) return NULL;
     void *moved = prim_remap(start, old_size, new_size);
+    if ((moved != NULL) != (new_size > old_size)) os_give(new_size > old_size ? new_size - old_size : old_size - new_size);
     noted(moved != NULL, SEEMALLOC_CALL_MREMAP_BLOCK, moved, new_size);
     return moved;
 }
@@ -59,13 +72,16 @@ void *os_remap(void *start, size_t old_size, size_t new_size) {
 bool os_unmap_meta(void *start, size_t size) {
     if (!os_unmap(start, size, SEEMALLOC_CALL_MUNMAP_META)) return false;
     sub_relaxed(&os_counters.metadata_bytes, size);
+    os_give(size);
     return true;
 }
 
 void *os_map_guarded(size_t size) {
     size_t page = os_page_size();
     size = align_up(size, page);
+    if (!os_take(size + 2 * page)) return NULL;
     char *start = os_map(NULL, size + 2 * page, false, SEEMALLOC_CALL_MMAP_META);
+    os_give(size + 2 * page); /* os_map has counted it */
     if (start == NULL) return NULL;
     if (!os_make_usable(start + page, size)) {
         os_unmap_meta(start, size + 2 * page);

@@ -28,10 +28,22 @@ struct os_counters {
     uint64_t calls[SEEMALLOC_CALL_COUNT];
     uint64_t failures;
     size_t metadata_bytes;
+    size_t taken, limit;  /* os_take; 0: no limit */
     uint64_t event_count; /* events so far; the ring holds the last OS_EVENTS */
     struct os_event events[OS_EVENTS];
 };
 extern struct os_counters os_counters;
+
+/* What counts towards the limit: bytes of regions that are usable, but for pages of holes that went back; mappings of blocks, retained ones too; our own
+ * books with what they reserve. Who is about to take more asks first; false: it would be beyond the limit, and nothing has changed. Thread-safe. */
+bool os_take(size_t bytes);
+static inline void os_give(size_t bytes) { sub_relaxed(&os_counters.taken, bytes); }
+
+/* Whether `more` bytes would be beyond it now. */
+static inline bool os_is_beyond(size_t more) {
+    size_t limit = load_relaxed(&os_counters.limit), taken = load_relaxed(&os_counters.taken);
+    return UNLIKELY(limit != 0) && (taken > limit || more > limit - taken);
+}
 
 /* As the prim functions of the same name, for the reason given. */
 void *os_sbrk(intptr_t delta);
@@ -40,7 +52,7 @@ bool os_unmap(void *start, size_t size, enum seemalloc_call reason);
 bool os_make_usable(void *start, size_t size);
 bool os_make_unusable(void *start, size_t size);
 bool os_discard(void *start, size_t size, enum seemalloc_call reason);
-void *os_remap(void *start, size_t old_size, size_t new_size);
+void *os_remap(void *start, size_t old_size, size_t new_size); /* takes and gives the difference */
 
 /* Gives a mapping made with SEEMALLOC_CALL_MMAP_META back. */
 bool os_unmap_meta(void *start, size_t size);

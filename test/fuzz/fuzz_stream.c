@@ -91,6 +91,8 @@ static struct round round_of(uint64_t seed) {
     SETTING(3, "arena_max", 1 + below(&r, 6));
     SETTING(8, "mmap_max", below(&r, 10));
     SETTING(2, "decay", below(&r, 3));
+    uint64_t limit = options.inject && below(&r, 4) == 0 ? (uint64_t)1 << (20 + below(&r, 6)) : 0;
+    if (limit != 0) SETTING(1, "limit", limit + below(&r, 1 << 20));
 #undef SETTING
 
     struct player_setup *p = &round.player;
@@ -98,6 +100,7 @@ static struct round round_of(uint64_t seed) {
     p->ops.threads = options.threads > 1 || below(&r, 3) == 0 ? 1 : 2 + (unsigned)below(&r, PLAYER_ACTORS - 1);
     p->ops.concurrent = options.threads > 1;
     p->ops.inject = options.inject;
+    p->limited = limit != 0 && !options.libc;
 #ifdef FUZZ_FAKE
     p->ops.stage = !options.libc;
 #endif

@@ -127,7 +127,7 @@ static void check_contents(struct lane *lane, const struct block *block, size_t 
 
 /* --- Blocks --- */
 
-static bool may_fail(struct player *player) { return __atomic_load_n(&player->staged, __ATOMIC_ACQUIRE) != 0; }
+static bool may_fail(struct player *player) { return player->setup.limited || __atomic_load_n(&player->staged, __ATOMIC_ACQUIRE) != 0; }
 
 struct attempt {
     unsigned epoch;

@@ -22,6 +22,7 @@ struct lane;
 struct player_setup {
     const struct subject *subject;
     struct op_setup ops;
+    bool limited;         /* by a setting: every request may fail */
     unsigned lanes;       /* that play at the same time */
     unsigned check_every; /* operations; 0: never but at the end and at barriers */
     size_t live_limit;    /* bytes per lane that may be live; beyond it, the player frees first */
