@@ -64,6 +64,19 @@ static bool parse(const char *s, size_t length, size_t *value) {
     return i == length;
 }
 
+/* One of the words "a|b|c", or false; there are no words. */
+static bool parse_word(const char *words, const char *s, size_t length, size_t *value) {
+    for (size_t n = 0;; n++) {
+        size_t here = strcspn(words, "|");
+        if (here == length && memcmp(words, s, length) == 0) {
+            *value = n;
+            return true;
+        }
+        if (words[here] == '\0') return false;
+        words += here + 1;
+    }
+}
+
 static bool in_range(const struct conf_row *row, size_t value) { return value >= row->low && value <= row->high; }
 
 static void assign(int id, size_t value, enum conf_source source) {
@@ -84,6 +97,14 @@ static void read_value(const char *origin, int id, const char *name, size_t name
     }
     const struct conf_row *row = &conf_rows[id];
     size_t value;
+    if (strchr(row->unit, '|') != NULL) {
+        if (parse_word(row->unit, s, length, &value)) {
+            assign(id, value, source);
+        } else {
+            complain("%s: %s: found \"%s\", expected one of %s; ignored", origin, shown_name, shown, row->unit);
+        }
+        return;
+    }
     if (!parse(s, length, &value) || !in_range(row, value)) {
         complain("%s: %s: found \"%s\", expected a number of %s from %zu to %zu; ignored", origin, shown_name, shown, row->unit, row->low,
                  row->high);
@@ -157,6 +178,11 @@ bool conf_set(int parameter, long value) {
         return true;
     }
     return true;
+}
+
+enum conf_thp conf_thp(void) {
+    bool by_hugetlb = conf_get(CONF_HUGETLB) != 0 && load_relaxed(&conf_sources[CONF_THP]) == CONF_DEFAULT;
+    return by_hugetlb ? THP_ALWAYS : (enum conf_thp)conf_get(CONF_THP);
 }
 
 bool conf_slides(void) {

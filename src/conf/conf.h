@@ -5,7 +5,9 @@
 
 #include "base/base.h"
 
-/* id, name, glibc environment name or NULL, mallopt parameter or CONF_NO_MALLOPT, minimum, maximum, default, unit, sentence */
+/* id, name, glibc environment name or NULL, mallopt parameter or CONF_NO_MALLOPT, minimum, maximum, default, unit (or the words for 0, 1, …, with bars
+ * between them, which stand for numbers then), sentence */
+enum conf_thp { THP_NEVER, THP_DEFAULT, THP_ALWAYS };
 #define CONF_NO_MALLOPT 0x7fffffff
 #define CONF_MMAP_THRESHOLD_MOST (MIB(32) + KIB(64)) /* how far the threshold slides by itself: a request of 32 MiB, in whole pages */
 #define CONF_ROWS(ROW)                                                                                                                     \
@@ -36,7 +38,9 @@
         "Largest request that thread caches serve; "                                                                                       \
         "0 = no caches.")                                                                                                                  \
     ROW(TCACHE_COUNT, "tcache_count", NULL, CONF_NO_MALLOPT, 0, 256, 256, "blocks", "Most blocks in one magazine; 0 = no caches.")         \
-    ROW(HUGETLB, "hugetlb", NULL, CONF_NO_MALLOPT, 0, 1, 0, "flag", "1: advise huge pages for heaps and large blocks.")                    \
+    ROW(THP, "thp", NULL, CONF_NO_MALLOPT, 0, 2, THP_DEFAULT, "never|default|always",                                                      \
+        "Huge pages for heaps and mapped blocks: advise against them, leave it to the system, or ask for them.")                           \
+    ROW(HUGETLB, "hugetlb", NULL, CONF_NO_MALLOPT, 0, 1, 0, "flag", "1: thp is always, unless it is set.")                                 \
     ROW(STATS, "stats", NULL, CONF_NO_MALLOPT, 0, 1, 0, "flag", "1: write statistics to standard error when the process exits.")
 
 enum conf_id {
@@ -70,6 +74,9 @@ void conf_init(char **environment);
 
 /* mallopt. False if the value is out of range; unknown parameters are true, as in glibc. */
 bool conf_set(int parameter, long value);
+
+/* What thp and hugetlb say together. */
+enum conf_thp conf_thp(void);
 
 /* The thresholds slide up until the user sets one of trim_threshold, top_pad, mmap_threshold, mmap_max. */
 bool conf_slides(void);

@@ -3,6 +3,7 @@
 #include "heap/mapped.h"
 
 #include "conf/conf.h"
+#include "heap/huge.h"
 #include "heap/retain.h"
 #include "os/os.h"
 #include "os/report.h"
@@ -93,7 +94,11 @@ static void *record_publish(struct mapped_record *record, uintptr_t start, size_
 static char *map_new(size_t length) {
     if (!os_take(length)) return NULL;
     char *start = os_map(NULL, length, true, SEEMALLOC_CALL_MMAP_BLOCK);
-    if (start == NULL) os_give(length);
+    if (start == NULL) {
+        os_give(length);
+    } else {
+        huge_advise(start, length);
+    }
     return start;
 }
 
@@ -132,7 +137,6 @@ void *mapped_alloc(size_t size, size_t align, bool *zeroed) {
         mapping_drop(start, length);
         goto refused;
     }
-    if (conf_get(CONF_HUGETLB) != 0) prim_advise_huge(start, length);
     atomic_max(&mapped_bytes_peak, add_relaxed(&mapped_bytes, length) + length);
     atomic_max(&mapped_count_peak, load_relaxed(&mapped_count));
     footprint_note();

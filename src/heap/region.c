@@ -3,6 +3,7 @@
 
 #include "conf/conf.h"
 #include "heap/chunk.h"
+#include "heap/huge.h"
 #include "os/lock.h"
 #include "os/os.h"
 
@@ -71,7 +72,7 @@ static struct region *grow_break(struct region *last, size_t need, size_t fresh,
     if (now == (char *)-1) return NULL;
     bool ours = last != NULL && last->kind == SEEMALLOC_REGION_BRK && now == last->end;
     size_t want = ours ? need : fresh + CHUNK_ALIGN;
-    size_t delta = align_up((size_t)now + want + pad, page) - (size_t)now;
+    size_t delta = huge_end(align_up((size_t)now + want + pad, page)) - (size_t)now;
     if ((intptr_t)delta <= 0) return NULL;
     char *start = raise_break(delta);
     if (start == (char *)-1 && pad != 0) {
@@ -79,6 +80,8 @@ static struct region *grow_break(struct region *last, size_t need, size_t fresh,
         start = raise_break(delta);
     }
     if (start == (char *)-1) return NULL;
+    char *advised = (char *)align_up((size_t)start, page), *advised_end = (char *)align_down((size_t)start + delta, page);
+    if (advised < advised_end) huge_advise(advised, (size_t)(advised_end - advised));
     if (ours && start == last->end) {
         last->end = last->limit = start + delta;
         *extended = true;
@@ -103,10 +106,6 @@ static struct region *grow_break(struct region *last, size_t need, size_t fresh,
     return region;
 }
 
-static void advise(char *start, size_t size) {
-    if (conf_get(CONF_HUGETLB) != 0) prim_advise_huge(start, size);
-}
-
 static struct region *open_mapping(size_t fresh, size_t pad) {
     size_t page = os_page_size();
     size_t sizes[] = {max_size(align_up(fresh + pad, page), REGION_MMAP_MIN), align_up(fresh, page)};
@@ -114,7 +113,10 @@ static struct region *open_mapping(size_t fresh, size_t pad) {
         if (!os_take(sizes[i])) continue;
         char *start = os_map(NULL, sizes[i], true, SEEMALLOC_CALL_MMAP_REGION);
         struct region *region = start != NULL ? open_region(start, start + sizes[i], start + sizes[i], SEEMALLOC_REGION_MMAP) : NULL;
-        if (region != NULL) return region;
+        if (region != NULL) {
+            huge_advise(start, sizes[i]);
+            return region;
+        }
         os_give(sizes[i]);
         if (start == NULL) continue;
         os_unmap(start, sizes[i], SEEMALLOC_CALL_MUNMAP_HEAP);
@@ -177,12 +179,12 @@ static bool extend_heap(struct region *heap, size_t need, size_t pad) {
     if (need > room) return false;
     size_t used = (size_t)(heap->end - heap->start);
     size_t step = align_up(need + max_size(pad, used / 8 < MIB(1) ? used / 8 : MIB(1)), page);
-    step = min_size(step, room);
+    step = min_size(huge_end((size_t)heap->end + step) - (size_t)heap->end, room);
     if (!make_usable(heap->end, step)) {
         if (step == need || !make_usable(heap->end, need)) return false;
         step = need;
     }
-    advise(heap->end, step);
+    huge_advise(heap->end, step);
     heap->end += step;
     return true;
 }

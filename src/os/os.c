@@ -61,6 +61,10 @@ bool os_make_unusable(void *start, size_t size) { return noted(prim_make_unusabl
 
 bool os_discard(void *start, size_t size, enum seemalloc_call reason) { return noted(prim_discard(start, size), reason, start, size); }
 
+void os_advise_huge(void *start, size_t size, bool wanted) {
+    noted(prim_advise_huge(start, size, wanted), SEEMALLOC_CALL_MADVISE_HUGE, start, size);
+}
+
 void *os_remap(void *start, size_t old_size, size_t new_size) {
     if (new_size > old_size && !os_take(new_size - old_size)) return NULL;
     void *moved = prim_remap(start, old_size, new_size);

@@ -52,6 +52,7 @@ bool os_unmap(void *start, size_t size, enum seemalloc_call reason);
 bool os_make_usable(void *start, size_t size);
 bool os_make_unusable(void *start, size_t size);
 bool os_discard(void *start, size_t size, enum seemalloc_call reason);
+void os_advise_huge(void *start, size_t size, bool wanted);
 void *os_remap(void *start, size_t old_size, size_t new_size); /* takes and gives the difference */
 
 /* Gives a mapping made with SEEMALLOC_CALL_MMAP_META back. */

@@ -22,10 +22,10 @@ void *prim_map(void *hint, size_t size, bool usable);
 /* Each returns false if the system refuses; then nothing has changed. */
 bool prim_unmap(void *start, size_t size);
 bool prim_make_usable(void *start, size_t size);
-bool prim_make_unusable(void *start, size_t size); /* contents are gone, the reservation stays */
-bool prim_discard(void *start, size_t size);       /* contents read as zero afterwards, access stays */
-bool prim_wipe_on_fork(void *start, size_t size);  /* zero-filled in a forked child */
-bool prim_advise_huge(void *start, size_t size);   /* asks for huge pages */
+bool prim_make_unusable(void *start, size_t size);            /* contents are gone, the reservation stays */
+bool prim_discard(void *start, size_t size);                  /* contents read as zero afterwards, access stays */
+bool prim_wipe_on_fork(void *start, size_t size);             /* zero-filled in a forked child */
+bool prim_advise_huge(void *start, size_t size, bool wanted); /* asks for huge pages, or not to have any */
 
 /* Grows or shrinks a mapping, moving it if it must. NULL if refused; the old mapping is then as it was. */
 void *prim_remap(void *start, size_t old_size, size_t new_size);

@@ -110,7 +110,9 @@ bool prim_discard(void *start, size_t size) { return !failed(raw(SYS_madvise, (l
 
 bool prim_wipe_on_fork(void *start, size_t size) { return !failed(raw(SYS_madvise, (long)start, (long)size, MADV_WIPEONFORK, 0, 0, 0)); }
 
-bool prim_advise_huge(void *start, size_t size) { return !failed(raw(SYS_madvise, (long)start, (long)size, MADV_HUGEPAGE, 0, 0, 0)); }
+bool prim_advise_huge(void *start, size_t size, bool wanted) {
+    return !failed(raw(SYS_madvise, (long)start, (long)size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE, 0, 0, 0));
+}
 
 void *prim_remap(void *start, size_t old_size, size_t new_size) {
     long at = raw(SYS_mremap, (long)start, (long)old_size, (long)new_size, MREMAP_MAYMOVE, 0, 0);

@@ -404,7 +404,8 @@ bool prim_wipe_on_fork(void *start, size_t size) {
 }
 
 /* Asking is all: huge pages would make the tests slower, not different. */
-bool prim_advise_huge(void *start, size_t size) {
+bool prim_advise_huge(void *start, size_t size, bool wanted) {
+    (void)wanted;
     pthread_mutex_lock(&mutex);
     check_range("advice on what isn't usable", start, size, true, true);
     bool done = !refused(FAKE_HUGE);

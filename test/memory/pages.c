@@ -42,12 +42,16 @@ static int note_region(const struct seemalloc_chunk *chunk, void *arg) {
     return 0;
 }
 
-static void look_at_regions(void) {
+void pages_walk(int (*visit)(const struct seemalloc_chunk *chunk, void *arg), void *arg) {
     int (*walk)(int (*)(const struct seemalloc_chunk *, void *), void *) =
         (int (*)(int (*)(const struct seemalloc_chunk *, void *), void *))ours("seemalloc_walk");
+    if (walk(visit, arg) != 0) abort();
+}
+
+static void look_at_regions(void) {
     range_count = 0;
     memset(by_state, 0, sizeof by_state);
-    if (walk(note_region, NULL) != 0) abort();
+    pages_walk(note_region, NULL);
 }
 
 size_t pages_of_heap(void) {
@@ -106,13 +110,12 @@ static int count_mapping(const struct mapping *mapping, void *arg) {
 }
 
 struct vmas pages_vmas(void) {
-    int (*walk)(int (*)(const struct seemalloc_chunk *, void *), void *) =
-        (int (*)(int (*)(const struct seemalloc_chunk *, void *), void *))ours("seemalloc_walk");
     int (*get)(struct seemalloc_stats *) = (int (*)(struct seemalloc_stats *))ours("seemalloc_get_stats");
     struct maps maps = {.page = (size_t)sysconf(_SC_PAGESIZE)};
     struct regions regions = {0};
     struct seemalloc_stats stats;
-    if (mappings_visit(count_mapping, &maps) != 0 || walk(count_region, &regions) != 0 || get(&stats) != 0) abort();
+    if (mappings_visit(count_mapping, &maps) != 0 || get(&stats) != 0) abort();
+    pages_walk(count_region, &regions);
     return (struct vmas){maps.count, regions.heaps, regions.blocks, stats.threads, stats.arenas};
 }
 

@@ -15,6 +15,9 @@ struct block {
 /* Memory that is not the heap's. */
 void *pages_map(size_t bytes);
 
+/* seemalloc_walk; must succeed. */
+void pages_walk(int (*visit)(const struct seemalloc_chunk *chunk, void *arg), void *arg);
+
 /* Pages of the heap and of mapped blocks that are resident. */
 size_t pages_of_heap(void);
 

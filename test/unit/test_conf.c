@@ -103,6 +103,30 @@ static void numbers(void) {
     }
 }
 
+static void words(void) {
+    static const struct {
+        const char *entry;
+        enum conf_thp thp;
+        bool good;
+    } cases[] = {{"SEEMALLOC_THP=never", THP_NEVER, true},
+                 {"SEEMALLOC_CONF=thp:always", THP_ALWAYS, true},
+                 {"GLIBC_TUNABLES=glibc.malloc.hugetlb=1", THP_ALWAYS, true},
+                 {"SEEMALLOC_CONF=hugetlb:1,thp:default", THP_DEFAULT, true},
+                 {"SEEMALLOC_CONF=thp:never,hugetlb:1", THP_NEVER, true},
+                 {"SEEMALLOC_CONF=thp:1", THP_DEFAULT, false},
+                 {"SEEMALLOC_CONF=thp:nev", THP_DEFAULT, false},
+                 {"SEEMALLOC_CONF=thp:never|", THP_DEFAULT, false},
+                 {"SEEMALLOC_CONF=thp:never|default", THP_DEFAULT, false},
+                 {"SEEMALLOC_CONF=thp:", THP_DEFAULT, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *environment[] = {(char *)(uintptr_t)cases[i].entry, NULL};
+        read_environment(environment);
+        CHECK_EQ(conf_thp(), cases[i].thp);
+        CHECK_EQ(fake_written()[0] == '\0', cases[i].good);
+        if (!cases[i].good) CHECK(strstr(fake_written(), "never|default|always") != NULL);
+    }
+}
+
 static size_t lines(const char *text) {
     size_t n = 0;
     for (; *text != '\0'; text++) n += *text == '\n';
@@ -186,4 +210,4 @@ static void sliding(void) {
 }
 
 UNIT_MAIN({"defaults", defaults}, {"sources_in_order", sources_in_order}, {"every_name", every_name}, {"numbers", numbers},
-          {"bad_entries", bad_entries}, {"garbage", garbage}, {"by_mallopt", by_mallopt}, {"sliding", sliding})
+          {"words", words}, {"bad_entries", bad_entries}, {"garbage", garbage}, {"by_mallopt", by_mallopt}, {"sliding", sliding})
