@@ -120,6 +120,35 @@ struct seemalloc_stats {
 /* Fills *stats by walking the heap: costs time in proportion to the number of chunks. Returns 0, or -1 with errno ENOMEM. Thread-safe. */
 int seemalloc_get_stats(struct seemalloc_stats *stats);
 
+/* Where the resident memory of the process is, in bytes. The first four hold what is on resident pages of the allocator's mappings, each byte in one of them. */
+struct seemalloc_ledger {
+    size_t bytes[SEEMALLOC_STATE_COUNT]; /* in chunks, by state */
+    size_t retained;                     /* in mappings of freed blocks that wait for the next ones */
+    size_t metadata;                     /* own books in mappings of their own; the library's data lie among `files` */
+    size_t slack;  /* resident though nobody was given it since it came from the system or went back there: whole pages at the top, and of
+                                            free chunks; what huge pages cause */
+    size_t stacks; /* not ours: the main thread's, and mappings behind an inaccessible one, as those of threads behind their guard */
+    size_t files;  /* programs, libraries and other files, with the data that follow them */
+    size_t brk;    /* the break's, as far as it is not ours */
+    size_t anonymous, other; /* other anonymous mappings; the rest, such as the kernel's own */
+    size_t rss;              /* Rss of /proc/self/smaps_rollup */
+    ptrdiff_t residual; /* rss less all above: what changed meanwhile; below 0 also pages that were only ever read, which rss leaves out */
+    uint64_t minor_faults, major_faults;  /* of the process so far */
+    uint64_t calls[SEEMALLOC_CALL_COUNT]; /* successful system calls of the allocator so far, by reason */
+};
+
+/* Fills *ledger. Costs time in proportion to chunks and pages, with each arena's lock held while it is looked at; allocates nothing but a list of our mappings
+ * in a mapping of its own. Exact while no other thread is at work. Returns 0, or -1 with errno ENOENT where /proc/self/pagemap, smaps or smaps_rollup can't be
+ * read, ENOMEM if there was no memory for the list. Thread-safe; not from a visit of seemalloc_walk, nor in a signal handler. */
+#ifdef __cplusplus
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow" /* a function and a structure of one name, as stat */
+#endif
+int seemalloc_ledger(struct seemalloc_ledger *ledger);
+#ifdef __cplusplus
+#pragma GCC diagnostic pop
+#endif
+
 /* The limit (setting `limit`): the most bytes that the allocator takes from the system. Counted are heaps, but for the pages of free chunks that went back;
  * mappings of large blocks, retained ones too; and its own books with all that they reserve, 240 KiB a thread and 120 KiB an arena. So what it has resident never exceeds the limit,
  * but for the library's own data (less than 1 MiB) and the lists of a walk. When a request would exceed it, everything freeable goes back first: the

@@ -29,6 +29,7 @@
 #include "cache/cache.c"
 
 #include "inspect/check.c"
+#include "inspect/ledger.c"
 #include "inspect/stats.c"
 #include "inspect/walk.c"
 

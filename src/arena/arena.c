@@ -190,6 +190,13 @@ void arena_fork_child(void) {
     }
 }
 
+void arena_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
+    for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) {
+        const struct arena *arena = arena_of_id(id);
+        if (arena != &arena_main && arena != &first_spare) visit(arena, sizeof *arena, arg);
+    }
+}
+
 size_t arena_counted(void) {
     size_t bytes = load_relaxed(&mapped_bytes) + load_relaxed(&retained_bytes) + load_relaxed(&os_counters.metadata_bytes);
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) bytes += arena_of_id(id)->system_bytes - arena_of_id(id)->counted_clean;

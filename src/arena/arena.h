@@ -202,6 +202,9 @@ void arena_fork_prepare(uint64_t deadline);
 void arena_fork_parent(void);
 void arena_fork_child(void);
 
+/* Calls visit for each mapping that arenas lie in. */
+void arena_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg);
+
 /* What os_take should have counted by now. Others must be quiet. */
 size_t arena_counted(void);
 

@@ -855,6 +855,10 @@ void cache_walk(void (*visit)(void *arg, void *mem), void *arg) {
     }
 }
 
+void cache_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
+    for (const struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) visit(cache, sizeof *cache, arg);
+}
+
 unsigned cache_live(void) { return (unsigned)load_relaxed(&live_caches); }
 
 /* An estimate from what everybody last published, with class sizes for cached blocks. */

@@ -137,6 +137,7 @@ void cache_settings_changed(void);
 
 /* Calls visit(arg, mem) for every block in any magazine, as last published. */
 void cache_walk(void (*visit)(void *arg, void *mem), void *arg);
+void cache_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg); /* each mapping that a cache lies in */
 unsigned cache_live(void);
 void cache_note_peak(void);
 extern size_t cache_in_use_peak;

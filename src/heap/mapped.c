@@ -223,3 +223,10 @@ int mapped_walk(int (*visit)(const struct mapped_record *record, void *arg), voi
     }
     return 0;
 }
+
+void mapped_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
+    for (size_t i = 1; i < SEGMENTS; i++) {
+        const struct mapped_record *segment = load_acquire(&segments[i]);
+        if (segment != NULL) visit(segment, segment_records(i) * sizeof *segment, arg);
+    }
+}

@@ -34,4 +34,7 @@ bool mapped_owns(const void *mem);
 /* Calls visit for each record until it returns non-zero; returns that. */
 int mapped_walk(int (*visit)(const struct mapped_record *record, void *arg), void *arg);
 
+/* Calls visit for each mapping that the table itself takes. */
+void mapped_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg);
+
 #endif

@@ -9,7 +9,7 @@
 
 /* The pool of descriptions. A few are static, so that a small program pays no mapping for them. */
 static struct region first_regions[8];
-static struct region *free_regions;
+static struct region *free_regions, *pools;
 static size_t first_used;
 static struct lock pool_lock = {.rank = RANK_META};
 
@@ -20,9 +20,13 @@ static struct region *description_new(void) {
     if (!lock_enter(&pool_lock)) return NULL; /* only in a signal handler, or while a fork runs: the caller does without growing */
     if (free_regions == NULL && first_used == sizeof first_regions / sizeof first_regions[0]) {
         struct region *more = os_map_guarded(POOL_MAP);
-        for (size_t i = 0; more != NULL && i < POOL_MAP / sizeof *more; i++) {
+        for (size_t i = 1; more != NULL && i < POOL_MAP / sizeof *more; i++) {
             more[i].next = free_regions;
             free_regions = &more[i];
+        }
+        if (more != NULL) { /* the first one stands for the mapping */
+            more->next = pools;
+            store_release(&pools, more);
         }
     }
     if (free_regions != NULL) {
@@ -33,6 +37,10 @@ static struct region *description_new(void) {
     }
     lock_leave(&pool_lock);
     return region;
+}
+
+void region_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
+    for (const struct region *pool = load_acquire(&pools); pool != NULL; pool = pool->next) visit(pool, POOL_MAP, arg);
 }
 
 static void description_free(struct region *region) {

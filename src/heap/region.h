@@ -46,6 +46,9 @@ bool region_close(struct region *region);
 /* In a forked child: the pool's lock, if a thread that did not come along held it, is free again; at most one description is lost. */
 void region_fork_child(void);
 
+/* Calls visit for each mapping that descriptions lie in. */
+void region_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg);
+
 /* The size of a heap that is made for many arenas under the present RLIMIT_AS: 64 MiB or less, at least 1 MiB. */
 size_t region_heap_size(void);
 

@@ -154,6 +154,13 @@ char *retain_take(size_t *length) {
     return moved;
 }
 
+void retain_walk(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
+    for (unsigned i = 0; i < SLOTS; i++) {
+        uintptr_t start = load_acquire(&retained[i].start);
+        if (start > CLAIMED) visit((const void *)start, load_relaxed(&retained[i].length), arg);
+    }
+}
+
 void retain_fork_child(void) {
     size_t bytes = 0;
     for (unsigned i = 0; i < SLOTS; i++) bytes += load_relaxed(&retained[i].start) > CLAIMED ? retained[i].length : 0;

@@ -37,6 +37,9 @@ void retain_shed(void);
 /* Everything; true if there was anything. */
 bool retain_release(void);
 
+/* Calls visit for each mapping that waits; one that is just taken may be missing. */
+void retain_walk(void (*visit)(const void *start, size_t size, void *arg), void *arg);
+
 /* In a forked child: what another thread was about to take or to put there is not there. */
 void retain_fork_child(void);
 

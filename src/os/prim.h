@@ -45,12 +45,15 @@ uint64_t prim_clock(void);      /* monotonic nanoseconds */
 uint64_t prim_random(void);     /* unpredictable to an attacker where the kernel can provide it */
 bool prim_is_main_thread(void); /* the thread whose id is the process id */
 unsigned prim_process_id(void);
-unsigned prim_cpus(void);                                       /* CPUs that this process may run on by affinity; at least 1 */
-unsigned prim_cpu(void);                                        /* that this thread runs on now; a hint */
-size_t prim_address_space_limit(void);                          /* soft RLIMIT_AS in bytes; SIZE_MAX if unlimited */
-size_t prim_minor_faults(size_t *major);                        /* of this process so far */
-size_t prim_peak_rss(void);                                     /* bytes */
-long prim_read_file(const char *path, char *data, size_t size); /* bytes read from the start of a small file, or -1 */
+unsigned prim_cpus(void);                                              /* CPUs that this process may run on by affinity; at least 1 */
+unsigned prim_cpu(void);                                               /* that this thread runs on now; a hint */
+size_t prim_address_space_limit(void);                                 /* soft RLIMIT_AS in bytes; SIZE_MAX if unlimited */
+size_t prim_minor_faults(size_t *major);                               /* of this process so far */
+size_t prim_peak_rss(void);                                            /* bytes */
+long prim_read_file(const char *path, char *data, size_t size);        /* bytes read from the start of a small file, or -1 */
+int prim_open_file(const char *path);                                  /* for reading; -1: it can't be */
+long prim_read_at(int file, char *data, size_t size, uint64_t offset); /* bytes, 0 at the end, -1 on errors */
+void prim_close_file(int file);                                        /* -1 is ignored */
 #define PRIM_STDERR 2
 void prim_write(int fd, const char *data, size_t size); /* gives up on errors */
 int prim_keep_stderr(

@@ -196,17 +196,29 @@ size_t prim_peak_rss(void) {
     return (size_t)usage.ru_maxrss * 1024;
 }
 
-long prim_read_file(const char *path, char *data, size_t size) {
+int prim_open_file(const char *path) {
     long fd = raw(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
-    if (failed(fd)) return -1;
+    return failed(fd) ? -1 : (int)fd;
+}
+
+long prim_read_at(int file, char *data, size_t size, uint64_t offset) {
+    long n;
+    do {
+        n = raw(SYS_pread64, file, (long)data, (long)size, (long)offset, 0, 0);
+    } while (n == -EINTR);
+    return failed(n) ? -1 : n;
+}
+
+void prim_close_file(int file) {
+    if (file >= 0) raw(SYS_close, file, 0, 0, 0, 0, 0);
+}
+
+long prim_read_file(const char *path, char *data, size_t size) {
+    int file = prim_open_file(path);
+    if (file < 0) return -1;
     size_t length = 0;
-    while (length < size) {
-        long n = raw(SYS_read, fd, (long)(data + length), (long)(size - length), 0, 0, 0);
-        if (n == -EINTR) continue;
-        if (failed(n) || n == 0) break;
-        length += (size_t)n;
-    }
-    raw(SYS_close, fd, 0, 0, 0, 0, 0);
+    for (long n; length < size && (n = prim_read_at(file, data + length, size - length, length)) > 0;) length += (size_t)n;
+    prim_close_file(file);
     return (long)length;
 }
 

@@ -539,6 +539,19 @@ size_t prim_peak_rss(void) {
     return (size_t)usage.ru_maxrss * 1024;
 }
 
+/* Files are read whole here; what is read in pieces is the kernel's account of the real process. */
+int prim_open_file(const char *path) {
+    (void)path;
+    return -1;
+}
+
+long prim_read_at(int file, char *data, size_t size, uint64_t offset) {
+    (void)file, (void)data, (void)size, (void)offset;
+    return -1;
+}
+
+void prim_close_file(int file) { (void)file; }
+
 long prim_read_file(const char *path, char *data, size_t size) {
     for (size_t i = 0; i < file_count; i++) {
         if (strcmp(files[i].path, path) != 0) continue;
