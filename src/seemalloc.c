@@ -21,6 +21,7 @@
 
 #include "arena/alloc.c"
 #include "arena/arena.c"
+#include "arena/background.c"
 #include "arena/free.c"
 #include "arena/purge.c"
 #include "arena/serve.c"

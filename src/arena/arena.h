@@ -58,6 +58,8 @@ struct tend {
     size_t given[2];       /* bytes that went back in the last windows and in those before */
     unsigned windows;      /* that ended, */
     unsigned regret;       /* and how many had when there was regret, or patience fell */
+    size_t left[3];        /* what lay in holes, at the top, and unmerged when the last one ended; */
+    bool is_still;         /* the same as before; atomic */
 };
 
 /* Fast blocks that are merged in address order (sweep.c). */
@@ -262,8 +264,9 @@ void arena_give_back(struct arena *arena);
 void arena_make_up(struct arena *arena);
 
 /* From time to time, by any thread: ends the arena's window if it lasted long enough at `now`, and gives back what is due, in calls that begin within
- * `budget` nanoseconds. Where the lock is not free it comes back later. */
-void arena_tend(struct arena *arena, uint64_t now, uint64_t budget);
+ * `budget` nanoseconds. Where the lock is not free it comes back later. True if nothing changed any more between the ends of the last two windows, and nothing
+ * is due or held: as long as nobody uses the arena there is no more to do. */
+bool arena_tend(struct arena *arena, uint64_t now, uint64_t budget);
 
 /* Where a chunk of `size` bytes is just being purged: waits for it, a fifth of a millisecond at most, before the arena grows instead. The lock is let go
  * meanwhile; *lost_lock if it can't be had again. True if something came back. */

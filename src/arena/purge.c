@@ -7,6 +7,8 @@
  * What goes back by itself is what nobody needed: the least that lay free in a window of time. SPDX-License-Identifier: MIT */
 #include "arena/arena.h"
 
+#include <string.h>
+
 #include "conf/conf.h"
 #include "heap/retain.h"
 #include "os/os.h"
@@ -300,6 +302,9 @@ static bool end_window(struct arena *arena, uint64_t now, uint64_t window) {
         }
     }
     store_relaxed(&tend->due, due - from_top);
+    size_t left[3] = {arena->bins.dirty, arena_touched_top(arena), arena_uncoalesced(arena)};
+    store_relaxed(&tend->is_still, memcmp(left, tend->left, sizeof left) == 0 && tend->hold == 0);
+    memcpy(tend->left, left, sizeof left);
     tend->at_bin = 0;
     store_relaxed(&tend->window, now);
     arena->bins.dirty_low = arena->bins.dirty;
@@ -308,34 +313,38 @@ static bool end_window(struct arena *arena, uint64_t now, uint64_t window) {
     return 2 * old > unmerged || load_relaxed(&arena->inbox) != NULL || arena->inbox_rest != NULL;
 }
 
-void arena_tend(struct arena *arena, uint64_t now, uint64_t budget) {
+static bool is_still(const struct arena *arena) { return load_relaxed(&arena->tend.is_still) && load_relaxed(&arena->tend.due) == 0; }
+
+bool arena_tend(struct arena *arena, uint64_t now, uint64_t budget) {
     size_t decay = conf_get(CONF_DECAY);
     uint64_t window = decay * (uint64_t)1000000, due;
-    if (decay > INT64_MAX / 1000000 / REGRET_WINDOWS || load_relaxed(&arena->lock.word) != LOCK_FREE) return;
+    if (decay > INT64_MAX / 1000000 / REGRET_WINDOWS) return true;
+    if (load_relaxed(&arena->lock.word) != LOCK_FREE) return load_relaxed(&arena->lock.word) == LOCK_ABANDONED;
     if ((int64_t)(now - load_relaxed(&arena->tend.window)) >= (int64_t)window) {
-        if (!arena_enter(arena)) return;
+        if (!arena_enter(arena)) return false;
         bool old = (int64_t)(now - arena->tend.window) >= (int64_t)window && end_window(arena, now, window);
         lock_leave(&arena->lock);
-        if (old && !arena_merge_all(arena)) return;
+        if (old && !arena_merge_all(arena)) return false;
     }
     due = load_relaxed(&arena->tend.due);
-    if (due == 0) return;
+    if (due == 0) return is_still(arena);
     uint64_t deadline = os_clock() + budget;
     struct pass pass = pass_from(SIZE_MAX, arena->bins.paged_least, due);
-    if (!arena_enter(arena)) return;
+    if (!arena_enter(arena)) return false;
     bool begun = arena->tend.at_bin != 0;
     if (begun) pass.index = arena->tend.at_bin, pass.size = arena->tend.at_size;
     lock_leave(&arena->lock);
-    if (!begun && !sort(arena, true, deadline)) return;
+    if (!begun && !sort(arena, true, deadline)) return false;
     go_on(arena, &pass, deadline);
     bool in_time = os_clock() < deadline;
-    if (!arena_enter(arena)) return;
+    if (!arena_enter(arena)) return false;
     arena->tend.given[0] += pass.gone;
     arena->tend.at_bin = pass.index;
     arena->tend.at_size = pass.size;
     /* Gone through, what is left has no whole pages; refused by the system, the next window will tell. */
     store_relaxed(&arena->tend.due, in_time || pass.gone >= due ? 0 : due - pass.gone);
     lock_leave(&arena->lock);
+    return is_still(arena);
 }
 
 /* --- on demand ------------------------------------------------------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "arena/background.h"
 #include "conf/conf.h"
 #include "heap/mapped.h"
 #include "heap/retain.h"
@@ -471,6 +472,7 @@ static COLD void tend(struct cache *cache, uint64_t now) {
     uint64_t since = now - cache->tended, decay = conf_get(CONF_DECAY);
     if ((since < TEND_EVERY && decay != 0) || decay == SIZE_MAX) return;
     cache->tended = now;
+    background_poke();
     uint64_t budget = since / 8 < TEND_LONGEST ? since / 8 : TEND_LONGEST;
     if ((now - cache->aged) / 1000000 >= decay) shed(cache, now);
     arena_tend(cache->arena, now, budget);
@@ -500,6 +502,7 @@ static void note_growth(void) {
     if (load_relaxed(&noted) == events) return;
     store_relaxed(&noted, events);
     cache_note_peak();
+    background_grown(load_relaxed(&heap_bytes) + load_relaxed(&mapped_bytes));
 }
 
 static void missed(struct cache *cache, unsigned size_class) {
@@ -674,6 +677,7 @@ void *cache_alloc(size_t size) {
     if (cache != NULL && class_serves(cache, size_class) && slow_enter(cache)) {
         void *mem = refill(cache, size_class);
         slow_leave(cache);
+        background_begin();
         if (mem != NULL) return mem;
     }
     bool zeroed;
@@ -686,6 +690,7 @@ void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
     void *mem = arena_serve(arena_less_busy(arena), size, align, zeroed);
     for (unsigned tries = 0; UNLIKELY(mem == NULL) && cache_relieve(size, &tries);) mem = arena_serve(arena, size, align, zeroed);
     note_growth();
+    background_begin();
     tend_beside(cache);
     if (mem != NULL && !(chunk_head(chunk_of(mem)) & FLAG_M)) count_net(cache, chunk_size(chunk_of(mem)), 1);
     if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) *zeroed = false;
@@ -819,6 +824,7 @@ static void cache_close(struct cache *cache) {
     struct arena *arena = cache->arena;
     store_release(&cache->state, CACHE_FREE);
     arena_detach(arena);
+    background_poke();
 }
 
 static void thread_exit(void *value) {
@@ -890,6 +896,7 @@ void cache_fork_parent(void) { arena_fork_parent(); }
 void cache_fork_child(void) {
     arena_fork_child();
     retain_fork_child();
+    background_fork_child();
     store_relaxed(&os_counters.taken, arena_counted()); /* what others were just taking or giving is not */
     for (unsigned i = 0; i < ASKED_MOST; i++) {
         if (asked[i] != lock_self()) store_relaxed(&asked[i], NULL);

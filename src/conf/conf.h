@@ -25,6 +25,8 @@ enum conf_thp { THP_NEVER, THP_DEFAULT, THP_ALWAYS };
         "Most of what was freed that is kept because the like of it was soon wanted again; 0 = nothing.")                                  \
     ROW(DECAY, "decay", NULL, CONF_NO_MALLOPT, 0, SIZE_MAX, 250, "ms",                                                                     \
         "Free memory that nobody needed for so long goes back to the system; 0 = at the next chance, -1 = never.")                         \
+    ROW(BACKGROUND, "background", NULL, CONF_NO_MALLOPT, 0, 1, 0, "flag",                                                                  \
+        "1: a thread of the library's gives memory back where no other thread comes by.")                                                  \
     ROW(LIMIT, "limit", NULL, CONF_NO_MALLOPT, 0, SIZE_MAX, 0, "bytes",                                                                    \
         "Most that is taken from the system: heaps but for pages that went back, blocks in mappings of their own, retained ones, own "     \
         "books with what they reserve; beyond it requests fail with ENOMEM. 0 = no limit.")                                                \

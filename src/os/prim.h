@@ -41,6 +41,10 @@ bool prim_environment(char ***environment);
 bool prim_thread_exit_hook(void (*exit)(void *value));
 void prim_thread_exit_arm(void *value);
 
+/* A detached thread with a small stack and all signals blocked, which runs `run` and ends. False if it can't be had. Allocates; keeps errno. */
+bool prim_start_thread(void (*run)(void));
+bool prim_is_last_thread(void); /* all others have ended, which the main thread does by pthread_exit; false where /proc can't be read */
+
 uint64_t prim_clock(void);      /* monotonic nanoseconds */
 uint64_t prim_random(void);     /* unpredictable to an attacker where the kernel can provide it */
 bool prim_is_main_thread(void); /* the thread whose id is the process id */

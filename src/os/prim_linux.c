@@ -11,9 +11,12 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -22,6 +25,9 @@
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
+
+#define THREAD_STACK KIB(64)
+#define THREAD_STACK_MOST MIB(16)
 
 /* Returns -errno on failure, as the kernel does. */
 static long raw(long number, long a, long b, long c, long d, long e, long f) {
@@ -136,6 +142,48 @@ static pthread_key_t exit_key;
 bool prim_thread_exit_hook(void (*exit)(void *value)) { return pthread_key_create(&exit_key, exit) == 0; }
 
 void prim_thread_exit_arm(void *value) { pthread_setspecific(exit_key, value); }
+
+static void *thread_run(void *arg) {
+    static const char name[] = "seemalloc";
+    void (*function)(void) = (void (*)(void))(uintptr_t)arg;
+    raw(SYS_prctl, PR_SET_NAME, (long)name, 0, 0, 0, 0);
+    function();
+    return NULL;
+}
+
+/* By libc, which needs to know of its threads: setuid tells all of them, by signals that pthread_sigmask never blocks. */
+bool prim_start_thread(void (*run)(void)) {
+    int saved = errno;
+    sigset_t all, before;
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    int error = EINVAL;
+    for (size_t stack = THREAD_STACK; error == EINVAL && stack <= THREAD_STACK_MOST;
+         stack *= 4) { /* thread-local data of others lie on it as well */
+        pthread_attr_setstacksize(&attributes, stack);
+        error = pthread_create(&thread, &attributes, thread_run, (void *)(uintptr_t)run);
+    }
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = saved;
+    return error == 0;
+}
+
+/* PID (NAME) STATE and 16 numbers before that of the threads; NAME may hold anything. The state is the main thread's. */
+bool prim_is_last_thread(void) {
+    char text[512];
+    long length = prim_read_file("/proc/self/stat", text, sizeof text - 1);
+    if (length <= 0) return false;
+    text[length] = '\0';
+    const char *at = strrchr(text, ')');
+    if (at == NULL || strncmp(at, ") Z ", 4) != 0) return false;
+    for (unsigned blanks = 0; blanks < 18 && *at != '\0'; at++) blanks += *at == ' ';
+    return strncmp(at, "2 ", 2) == 0; /* the main thread is there until the process ends */
+}
 
 uint64_t prim_clock(void) {
     struct timespec now;

@@ -488,6 +488,14 @@ bool prim_thread_exit_hook(void (*function)(void *value)) {
 
 void prim_thread_exit_arm(void *value) { pthread_setspecific(exit_key, value); }
 
+/* None: what a round does must not depend on when a thread comes by. */
+bool prim_start_thread(void (*run)(void)) {
+    (void)run;
+    return false;
+}
+
+bool prim_is_last_thread(void) { return false; }
+
 uint64_t prim_clock(void) { return __atomic_add_fetch(&clock_now, __atomic_load_n(&clock_step, __ATOMIC_RELAXED), __ATOMIC_RELAXED); }
 
 uint64_t prim_random(void) {
