@@ -649,9 +649,10 @@ static bool ask_program(size_t needed) {
 
 bool cache_relieve(size_t needed, unsigned *tries) {
     struct cache *cache = cache_mine();
-    bool limited = os_is_beyond(needed + needed / RELIEF_SHARE + RELIEF_SLACK * os_page_size());
+    bool possible = needed <= load_relaxed(&os_counters.limit);
+    bool limited = possible && os_is_beyond(needed + needed / RELIEF_SHARE + RELIEF_SLACK * os_page_size());
     unsigned try = (*tries)++;
-    if (try != 0 && (!limited || needed > load_relaxed(&os_counters.limit) || try > RELIEF_TRIES || !ask_program(needed))) return false;
+    if (try != 0 && (!limited || try > RELIEF_TRIES || !ask_program(needed))) return false;
     /* What this thread holds back may be what is missing. */
     if (slow_enter(cache)) {
         flush_all(cache);

@@ -91,6 +91,7 @@ static struct round round_of(uint64_t seed) {
     SETTING(3, "arena_max", 1 + below(&r, 6));
     SETTING(8, "mmap_max", below(&r, 10));
     SETTING(2, "decay", below(&r, 3));
+    SETTING(6, "hugetlb", 1);
     uint64_t limit = options.inject && below(&r, 4) == 0 ? (uint64_t)1 << (20 + below(&r, 6)) : 0;
     if (limit != 0) SETTING(1, "limit", limit + below(&r, 1 << 20));
 #undef SETTING
