@@ -25,7 +25,10 @@
 #define TEND_LEAST KIB(64) /* of the top, and of what is held */
 #define REGRET_WINDOWS 32  /* what went back within one to two times so many of them counts for regret, */
 #define REGRET_SHARE 32    /* if this share of it is wanted again in one */
-#define PATIENCE_MOST 64
+#define PATIENCE_MOST 64   /* windows, where the faults cost this share of the time: */
+#define DEAR_SHARE 100
+#define FAULT_COST 500u  /* ns */
+#define PATIENCE_CHEAP 4 /* else */
 
 /* Whole pages behind the links of a free chunk and before its end; none if from >= to. */
 static struct span pages_of(const struct chunk *chunk) {
@@ -270,7 +273,9 @@ static void learn(struct tend *tend, uint64_t now, uint64_t window) {
     if (tend->reused >= max_size(TEND_LEAST, given / REGRET_SHARE) && given != 0) {
         size_t most = min_size(conf_get(CONF_RETAIN_MAX), footprint_spare());
         tend->hold = min_size(min_size(tend->hold + tend->reused, given), most);
-        tend->patience = min_unsigned(2 * tend->patience + 1, PATIENCE_MOST);
+        bool dear = tend->reused / os_page_size() * FAULT_COST > (tend->windows - tend->regret) * window / DEAR_SHARE;
+        unsigned patience = min_unsigned(2 * tend->patience + 1, dear ? PATIENCE_MOST : PATIENCE_CHEAP);
+        tend->patience = max_unsigned(tend->patience, patience);
         tend->hold_until = now + tend->patience * window;
         tend->regret = tend->windows;
     } else if (now >= tend->hold_until) {
