@@ -87,24 +87,22 @@ struct maps {
     size_t page, count;
 };
 
-/* The stack of a thread: an inaccessible page, and what makes a power of two with it. */
-static bool is_stack(const struct mapping *guard, const struct mapping *mapping, size_t page) {
-    size_t whole = mapping->end - guard->start;
-    return guard->end - guard->start == page && guard->perms[1] == '-' && guard->end == mapping->start && mapping->perms[1] == 'w' &&
-           whole >= 1 << 20 && (whole & (whole - 1)) == 0;
+/* The stack of a thread: a power of two, by its size, behind its guard. */
+static bool is_stack(const struct mapping *below, const struct mapping *mapping) {
+    size_t size = mapping->end - mapping->start;
+    return below->end == mapping->start && below->perms[1] == '-' && mapping->perms[1] == 'w' && size >= 1 << 20 &&
+           (size & (size - 1)) == 0;
 }
 
 static int count_mapping(const struct mapping *mapping, void *arg) {
     struct maps *maps = arg;
     const struct mapping *before = &maps->before;
     bool anonymous = mapping->name[0] == 0 || strcmp(mapping->name, "[heap]") == 0;
-    bool zeroed_data =
-        anonymous && before->name[0] == '/' && before->end == mapping->start; /* a library's, behind what is read from its file */
-    if (anonymous && before->name[0] == 0 && is_stack(before, mapping, maps->page)) {
-        maps->count--; /* its guard */
-    } else if (anonymous && !zeroed_data) {
-        maps->count++;
-    }
+    bool zeroed_data = before->name[0] == '/' && before->end == mapping->start; /* a library's, behind what is read from its file */
+    bool stack = before->name[0] == 0 && is_stack(before, mapping);
+    if (anonymous && !zeroed_data && !stack) maps->count++;
+    if (anonymous && stack && before->end - before->start == maps->page)
+        maps->count--; /* its guard; a larger one is also that of what lies below */
     maps->before = *mapping;
     return 0;
 }

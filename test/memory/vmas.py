@@ -3,7 +3,7 @@
 """Our mappings are few: at most 32, two for each heap, two for each live thread cache and one for each mapped block, on every program of the benchmark at its
 quick size, and the real ones. vmas.c looks from inside each process.
 
-Programs of more than two threads don't keep to it yet and get more: caches of threads that ended stay mapped, with their guards a cache is three mappings where
+Programs of many threads don't keep to it yet and get more: caches of threads that ended stay mapped, with their guards a cache is three mappings where
 a thread's stack lies beside it, and so is an arena's own."""
 import importlib.machinery
 import importlib.util
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 sys.dont_write_bytecode = True
 SOURCE, BUILD = os.environ["SOURCE_DIR"], os.environ["BUILD_DIR"]
+MANY = 4  # threads
 LIBRARY, LOOKER = os.path.realpath(os.environ["SEEMALLOC_LIB"]), os.environ["VMAS"]
 
 
@@ -39,7 +40,7 @@ class Worst:
 
     def allowed(self, threads):
         """For a program of so many threads, besides which there is the one that looks."""
-        if threads <= 2:
+        if threads <= MANY:
             return 32 + 2 * self.heaps + 2 * self.caches + self.blocks
         return 32 + 2 * self.heaps + 3 * (threads + 2) + 3 * self.arenas + self.blocks
 
