@@ -30,6 +30,7 @@
 #include "cache/cache.c"
 
 #include "inspect/check.c"
+#include "inspect/descriptor.c"
 #include "inspect/ledger.c"
 #include "inspect/stats.c"
 #include "inspect/walk.c"

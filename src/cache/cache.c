@@ -31,7 +31,7 @@ struct cache cache_none, cache_dead;
 __thread struct cache *cache_self __attribute__((tls_model("initial-exec"))) = &cache_none;
 static __thread struct cache *owned __attribute__((tls_model("initial-exec"))); /* the same but where that is set aside, or NULL */
 
-static struct cache *all_caches; /* push only */
+struct cache *cache_all; /* push only */
 static size_t live_caches;
 static uint32_t orphans; /* caches whose thread did not come along into this forked child */
 size_t cache_in_use_peak;
@@ -117,7 +117,7 @@ static void magazines_init(struct cache *cache) {
 }
 
 static struct cache *cache_new(void) {
-    for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
+    for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
         uint32_t state = CACHE_FREE;
         if (load_relaxed(&cache->state) == CACHE_FREE && cas_acq_rel(&cache->state, &state, CACHE_LIVE)) return cache;
     }
@@ -125,8 +125,8 @@ static struct cache *cache_new(void) {
     if (cache == NULL) return NULL;
     cache->state = CACHE_LIVE;
     cache->torn = 1; /* until its magazines are set up */
-    cache->next = load_relaxed(&all_caches);
-    while (!cas_acq_rel(&all_caches, &cache->next, cache)) {}
+    cache->next = load_relaxed(&cache_all);
+    while (!cas_acq_rel(&cache_all, &cache->next, cache)) {}
     return cache;
 }
 
@@ -701,7 +701,7 @@ void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
 /* --- free missed ------------------------------------------------------------------------------------------------------------------------------ */
 
 static bool magazines_hold(unsigned size_class, const void *mem) {
-    for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
+    for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
         if (load_relaxed(&cache->state) == CACHE_FREE) continue;
         struct magazine *magazine = &cache->magazine[size_class];
         void **top = load_acquire(&magazine->top);
@@ -852,7 +852,7 @@ void cache_settings_changed(void) {
 /* --- seeing ----------------------------------------------------------------------------------------------------------------------------------- */
 
 void cache_walk(void (*visit)(void *arg, void *mem), void *arg) {
-    for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
+    for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
         if (load_acquire(&cache->state) == CACHE_FREE) continue;
         for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
             void **top = load_acquire(&cache->magazine[size_class].top);
@@ -863,7 +863,7 @@ void cache_walk(void (*visit)(void *arg, void *mem), void *arg) {
 }
 
 void cache_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
-    for (const struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) visit(cache, sizeof *cache, arg);
+    for (const struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) visit(cache, sizeof *cache, arg);
 }
 
 unsigned cache_live(void) { return (unsigned)load_relaxed(&live_caches); }
@@ -878,7 +878,7 @@ void cache_note_peak(void) {
         const struct chunk *top = load_relaxed(&arena->top);
         if (top != NULL) unused += (size_t)(load_relaxed(&arena->top_end) - (const char *)top);
     }
-    for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
+    for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
         if (load_relaxed(&cache->state) == CACHE_FREE) continue;
         for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
             void **top = load_relaxed(&cache->magazine[size_class].top);
@@ -903,7 +903,7 @@ void cache_fork_child(void) {
         if (asked[i] != lock_self()) store_relaxed(&asked[i], NULL);
     }
     uint32_t left = 0;
-    for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
+    for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
         if (cache == owned || load_relaxed(&cache->state) == CACHE_FREE) continue;
         bool trusted = load_relaxed(&cache->state) != CACHE_LOST && !load_relaxed(&cache->torn);
         store_relaxed(&cache->state, trusted ? CACHE_ORPHAN : CACHE_LOST);
@@ -922,7 +922,7 @@ void cache_fork_child(void) {
 
 /* Brings one home on a slow path. */
 static COLD void reclaim_orphan(void) {
-    for (struct cache *cache = load_acquire(&all_caches); cache != NULL; cache = cache->next) {
+    for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
         uint32_t state = CACHE_ORPHAN;
         if (load_relaxed(&cache->state) != CACHE_ORPHAN || !cas_acq_rel(&cache->state, &state, CACHE_LIVE)) continue;
         sub_relaxed(&orphans, 1);

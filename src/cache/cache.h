@@ -89,6 +89,7 @@ struct cache {
 
 extern __thread struct cache *cache_self __attribute__((tls_model("initial-exec")));
 extern struct cache cache_none, cache_dead;
+extern struct cache *cache_all; /* every cache that was ever made, by `next` */
 
 /* A hit, or false. */
 static ALWAYS_INLINE bool cache_pop(size_t size_class, void **mem) {

@@ -9,20 +9,16 @@
 #include "os/report.h"
 
 #define PROBES 8
-#define SEGMENTS 9
-#define FIRST_RECORDS 128
-#define CLAIMED 1u
 
-static struct mapped_record first_segment[FIRST_RECORDS];
-static struct mapped_record *segments[SEGMENTS] = {first_segment};
+static struct mapped_record first_segment[MAPPED_FIRST];
+struct mapped_record *mapped_segments[MAPPED_SEGMENTS] = {first_segment};
 size_t mapped_count, mapped_bytes, mapped_count_peak, mapped_bytes_peak;
 
 /* For a block that mremap has moved when there is no memory for another segment. */
-#define OVERFLOW_RECORDS 32
-static struct mapped_record overflow[OVERFLOW_RECORDS];
+struct mapped_record mapped_overflow[MAPPED_OVERFLOW];
 static bool overflow_used; /* was ever: lookups skip it until then */
 
-static size_t segment_records(size_t i) { return (size_t)FIRST_RECORDS << 2 * i; }
+static size_t segment_records(size_t i) { return (size_t)MAPPED_FIRST << MAPPED_GROWTH * i; }
 
 static struct mapped_record *probe(size_t i, struct mapped_record *segment, uintptr_t chunk, size_t try) {
     size_t hash = (size_t)((chunk >> 12) * 0x9e3779b97f4a7c15u >> 20);
@@ -33,7 +29,7 @@ static struct mapped_record *segment_new(size_t i) {
     size_t bytes = segment_records(i) * sizeof(struct mapped_record);
     struct mapped_record *fresh = os_map_guarded(bytes), *expected = NULL;
     if (fresh == NULL) return NULL;
-    if (cas_acq_rel(&segments[i], &expected, fresh)) return fresh;
+    if (cas_acq_rel(&mapped_segments[i], &expected, fresh)) return fresh;
     /* Another thread was faster. The guards stay mapped: a page or two, once. */
     os_unmap_meta(fresh, align_up(bytes, os_page_size()));
     return expected;
@@ -41,14 +37,14 @@ static struct mapped_record *segment_new(size_t i) {
 
 /* A slot for a chunk that will be at `chunk`, claimed. NULL if there is no memory for a segment. */
 static struct mapped_record *record_claim(uintptr_t chunk) {
-    for (size_t i = 0; i < SEGMENTS; i++) {
-        struct mapped_record *segment = load_acquire(&segments[i]);
+    for (size_t i = 0; i < MAPPED_SEGMENTS; i++) {
+        struct mapped_record *segment = load_acquire(&mapped_segments[i]);
         if (segment == NULL) segment = segment_new(i);
         if (segment == NULL) return NULL;
         for (size_t try = 0; try < PROBES; try++) {
             struct mapped_record *record = probe(i, segment, chunk, try);
             uintptr_t empty = 0;
-            if (cas_acq_rel(&record->chunk, &empty, CLAIMED)) return record;
+            if (cas_acq_rel(&record->chunk, &empty, MAPPED_CLAIMED)) return record;
         }
     }
     return NULL;
@@ -57,20 +53,20 @@ static struct mapped_record *record_claim(uintptr_t chunk) {
 static void record_drop(struct mapped_record *record) { store_release(&record->chunk, 0); }
 
 static struct mapped_record *overflow_claim(void) {
-    for (size_t i = 0; i < OVERFLOW_RECORDS; i++) {
+    for (size_t i = 0; i < MAPPED_OVERFLOW; i++) {
         uintptr_t empty = 0;
-        if (cas_acq_rel(&overflow[i].chunk, &empty, CLAIMED)) return &overflow[i];
+        if (cas_acq_rel(&mapped_overflow[i].chunk, &empty, MAPPED_CLAIMED)) return &mapped_overflow[i];
     }
     return NULL;
 }
 
 static struct mapped_record *record_find(uintptr_t chunk) {
-    if (chunk <= CLAIMED) return NULL;
-    for (size_t i = 0; UNLIKELY(load_relaxed(&overflow_used)) && i < OVERFLOW_RECORDS; i++) {
-        if (load_acquire(&overflow[i].chunk) == chunk) return &overflow[i];
+    if (chunk <= MAPPED_CLAIMED) return NULL;
+    for (size_t i = 0; UNLIKELY(load_relaxed(&overflow_used)) && i < MAPPED_OVERFLOW; i++) {
+        if (load_acquire(&mapped_overflow[i].chunk) == chunk) return &mapped_overflow[i];
     }
-    for (size_t i = 0; i < SEGMENTS; i++) {
-        struct mapped_record *segment = load_acquire(&segments[i]);
+    for (size_t i = 0; i < MAPPED_SEGMENTS; i++) {
+        struct mapped_record *segment = load_acquire(&mapped_segments[i]);
         if (segment == NULL) return NULL;
         for (size_t try = 0; try < PROBES; try++) {
             struct mapped_record *record = probe(i, segment, chunk, try);
@@ -150,7 +146,7 @@ refused:
 static struct mapped_record *record_take(void *mem, const char *line) {
     uintptr_t chunk = (uintptr_t)chunk_of(mem), expected = chunk;
     struct mapped_record *record = record_find(chunk);
-    if (record == NULL || !cas_acq_rel(&record->chunk, &expected, CLAIMED)) {
+    if (record == NULL || !cas_acq_rel(&record->chunk, &expected, MAPPED_CLAIMED)) {
         fatal(line,
               "pointer %p: its header says that it is a mapped block, but no such block is recorded; it was freed already, or the header "
               "was forged",
@@ -212,11 +208,11 @@ refused:
 bool mapped_owns(const void *mem) { return record_find((uintptr_t)chunk_of(mem)) != NULL; }
 
 int mapped_walk(int (*visit)(const struct mapped_record *record, void *arg), void *arg) {
-    for (size_t i = 0; i <= SEGMENTS; i++) {
-        struct mapped_record *segment = i < SEGMENTS ? load_acquire(&segments[i]) : overflow;
-        size_t records = i < SEGMENTS ? segment_records(i) : OVERFLOW_RECORDS;
+    for (size_t i = 0; i <= MAPPED_SEGMENTS; i++) {
+        struct mapped_record *segment = i < MAPPED_SEGMENTS ? load_acquire(&mapped_segments[i]) : mapped_overflow;
+        size_t records = i < MAPPED_SEGMENTS ? segment_records(i) : MAPPED_OVERFLOW;
         for (size_t at = 0; segment != NULL && at < records; at++) {
-            if (load_acquire(&segment[at].chunk) <= CLAIMED) continue;
+            if (load_acquire(&segment[at].chunk) <= MAPPED_CLAIMED) continue;
             int result = visit(&segment[at], arg);
             if (result != 0) return result;
         }
@@ -225,8 +221,8 @@ int mapped_walk(int (*visit)(const struct mapped_record *record, void *arg), voi
 }
 
 void mapped_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
-    for (size_t i = 1; i < SEGMENTS; i++) {
-        const struct mapped_record *segment = load_acquire(&segments[i]);
+    for (size_t i = 1; i < MAPPED_SEGMENTS; i++) {
+        const struct mapped_record *segment = load_acquire(&mapped_segments[i]);
         if (segment != NULL) visit(segment, segment_records(i) * sizeof *segment, arg);
     }
 }

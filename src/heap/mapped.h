@@ -16,6 +16,14 @@ struct mapped_record {
     size_t length;   /* of the whole mapping */
 };
 
+/* The table, for readers from outside: segments of MAPPED_FIRST << (MAPPED_GROWTH · i) records, and a few more. */
+#define MAPPED_FIRST 128
+#define MAPPED_GROWTH 2
+#define MAPPED_SEGMENTS 9
+#define MAPPED_OVERFLOW 32
+#define MAPPED_CLAIMED 1u
+extern struct mapped_record *mapped_segments[MAPPED_SEGMENTS], mapped_overflow[MAPPED_OVERFLOW];
+
 extern size_t mapped_count, mapped_bytes, mapped_count_peak, mapped_bytes_peak; /* relaxed atomics */
 
 /* A new block whose chunk has `size` bytes at least, mem aligned to `align` (a power of two, 16 at least). *zeroed: it is all zero. NULL if there

@@ -9,29 +9,28 @@
 
 /* The pool of descriptions. A few are static, so that a small program pays no mapping for them. */
 static struct region first_regions[8];
-static struct region *free_regions, *pools;
+struct region *region_free;
+static struct region *pools;
 static size_t first_used;
 static struct lock pool_lock = {.rank = RANK_META};
-
-#define POOL_MAP KIB(16)
 
 static struct region *description_new(void) {
     struct region *region = NULL;
     if (!lock_enter(&pool_lock)) return NULL; /* only in a signal handler, or while a fork runs: the caller does without growing */
-    if (free_regions == NULL && first_used == sizeof first_regions / sizeof first_regions[0]) {
-        struct region *more = os_map_guarded(POOL_MAP);
-        for (size_t i = 1; more != NULL && i < POOL_MAP / sizeof *more; i++) {
-            more[i].next = free_regions;
-            free_regions = &more[i];
+    if (region_free == NULL && first_used == sizeof first_regions / sizeof first_regions[0]) {
+        struct region *more = os_map_guarded(REGION_POOL);
+        for (size_t i = 1; more != NULL && i < REGION_POOL / sizeof *more; i++) {
+            more[i].next = region_free;
+            region_free = &more[i];
         }
         if (more != NULL) { /* the first one stands for the mapping */
             more->next = pools;
             store_release(&pools, more);
         }
     }
-    if (free_regions != NULL) {
-        region = free_regions;
-        free_regions = region->next;
+    if (region_free != NULL) {
+        region = region_free;
+        region_free = region->next;
     } else if (first_used < sizeof first_regions / sizeof first_regions[0]) {
         region = &first_regions[first_used++];
     }
@@ -40,13 +39,13 @@ static struct region *description_new(void) {
 }
 
 void region_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
-    for (const struct region *pool = load_acquire(&pools); pool != NULL; pool = pool->next) visit(pool, POOL_MAP, arg);
+    for (const struct region *pool = load_acquire(&pools); pool != NULL; pool = pool->next) visit(pool, REGION_POOL, arg);
 }
 
 static void description_free(struct region *region) {
     if (!lock_enter(&pool_lock)) return; /* lost: some bytes, in a case that hardly exists */
-    region->next = free_regions;
-    free_regions = region;
+    region->next = region_free;
+    region_free = region;
     lock_leave(&pool_lock);
 }
 

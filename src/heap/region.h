@@ -17,6 +17,7 @@
 
 #define HEAP_SIZE_MAX (sizeof(void *) == 8 ? MIB(64) : MIB(1))
 #define REGION_MMAP_MIN MIB(1)
+#define REGION_POOL KIB(16) /* of descriptions beyond the first, a mapping each */
 
 struct region {
     struct region *next; /* of the same arena, newest first */
@@ -24,6 +25,7 @@ struct region {
     char *clean;
     enum seemalloc_region_kind kind;
 };
+extern struct region *region_free; /* descriptions that nobody uses; for readers from outside */
 
 /* The main arena grows: extends `last` (may be NULL) or opens a new region, by at least `need` bytes if *extended, else of at least
  * `fresh` bytes; `pad` more if they can be had. NULL: no memory. */

@@ -6,17 +6,11 @@
 #include "os/cgroup.h"
 #include "os/os.h"
 
-#define SLOTS 16
-#define CLAIMED 1u
 #define LEAST KIB(64) /* of a mapping: less is not worth a slot */
 #define MUCH MIB(32)
 #define EXCESS_SHARE 32 /* of a block: as much more than it asked for it may have, before the rest is kept for itself */
 
-static struct retained {
-    uintptr_t start; /* 0 empty, CLAIMED, else the mapping's address; atomic */
-    size_t length;   /* both valid if `start` is an address; whoever has claimed the slot may change them */
-    uint64_t since;
-} retained[SLOTS];
+struct retained retained[RETAIN_SLOTS];
 
 size_t retained_bytes, heap_bytes, footprint_peak;
 
@@ -59,7 +53,7 @@ static size_t room(void) {
     return min_size(min_size(min_size(beside, load_relaxed(&regret)), footprint_spare()), conf_get(CONF_RETAIN_MAX));
 }
 
-static bool claim(struct retained *slot, uintptr_t start) { return cas_acq_rel(&slot->start, &start, CLAIMED); }
+static bool claim(struct retained *slot, uintptr_t start) { return cas_acq_rel(&slot->start, &start, RETAIN_CLAIMED); }
 
 static void publish(struct retained *slot, char *start, size_t length) {
     store_relaxed(&slot->length, length);
@@ -67,7 +61,7 @@ static void publish(struct retained *slot, char *start, size_t length) {
 }
 
 static bool put_away(char *start, size_t length, uint64_t now) {
-    for (unsigned i = 0; i < SLOTS; i++) {
+    for (unsigned i = 0; i < RETAIN_SLOTS; i++) {
         if (load_relaxed(&retained[i].start) != 0 || !claim(&retained[i], 0)) continue;
         store_relaxed(&retained[i].since, now);
         publish(&retained[i], start, length);
@@ -114,10 +108,10 @@ void retain_note_new(size_t length) {
 static struct retained *best(size_t length, uintptr_t *start) {
     struct retained *found = NULL;
     size_t found_length = 0;
-    for (unsigned i = 0; i < SLOTS; i++) {
+    for (unsigned i = 0; i < RETAIN_SLOTS; i++) {
         uintptr_t at = load_acquire(&retained[i].start);
         size_t here = load_relaxed(&retained[i].length);
-        if (at <= CLAIMED) continue;
+        if (at <= RETAIN_CLAIMED) continue;
         bool better = here >= length ? found_length < length || here < found_length : here > found_length;
         if (!better) continue;
         found = &retained[i];
@@ -155,24 +149,24 @@ char *retain_take(size_t *length) {
 }
 
 void retain_walk(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
-    for (unsigned i = 0; i < SLOTS; i++) {
-        uintptr_t start = load_acquire(&retained[i].start);
-        if (start > CLAIMED) visit((const void *)start, load_relaxed(&retained[i].length), arg);
+    for (unsigned i = 0; i < RETAIN_SLOTS; i++) {
+        uintptr_t start = load_acquire(&retain_slots[i].start);
+        if (start > RETAIN_CLAIMED) visit((const void *)start, load_relaxed(&retain_slots[i].length), arg);
     }
 }
 
 void retain_fork_child(void) {
     size_t bytes = 0;
-    for (unsigned i = 0; i < SLOTS; i++) bytes += load_relaxed(&retained[i].start) > CLAIMED ? retained[i].length : 0;
+    for (unsigned i = 0; i < RETAIN_SLOTS; i++) bytes += load_relaxed(&retained[i].start) > RETAIN_CLAIMED ? retained[i].length : 0;
     store_relaxed(&retained_bytes, bytes);
 }
 
 /* Unmaps what has lain since before `since`, and of the rest as much as is more than `most`. */
 static bool give_back(uint64_t since, size_t most) {
     bool any = false;
-    for (unsigned i = 0; i < SLOTS; i++) {
+    for (unsigned i = 0; i < RETAIN_SLOTS; i++) {
         uintptr_t start = load_acquire(&retained[i].start);
-        if (start <= CLAIMED) continue;
+        if (start <= RETAIN_CLAIMED) continue;
         bool old = load_relaxed(&retained[i].since) < since;
         if ((!old && load_relaxed(&retained_bytes) <= most) || !claim(&retained[i], start)) continue;
         size_t length = retained[i].length;

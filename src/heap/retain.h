@@ -15,6 +15,15 @@
 #include "base/base.h"
 
 #define RETAIN_TIME 1000000000u /* ns */
+#define RETAIN_SLOTS 16
+#define RETAIN_CLAIMED 1u
+
+struct retained {
+    uintptr_t start; /* 0 empty, RETAIN_CLAIMED, else the mapping's address; atomic */
+    size_t length;   /* both valid if `start` is an address; whoever has claimed the slot may change them */
+    uint64_t since;
+};
+extern struct retained retained[RETAIN_SLOTS]; /* for readers */
 
 extern size_t retained_bytes; /* relaxed atomic */
 extern size_t heap_bytes;     /* of all arenas, from the system; relaxed atomic, kept by them */

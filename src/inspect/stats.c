@@ -10,11 +10,9 @@
 #include "heap/retain.h"
 #include "inspect/walk.h"
 #include "os/os.h"
+#include "seemalloc_descriptor.h"
 
-static const char *const call_names[SEEMALLOC_CALL_COUNT] = {
-    "brk grow",    "brk trim",      "mmap block",   "mmap region",   "mmap heap",    "mmap metadata", "munmap block",
-    "munmap heap", "munmap excess", "mremap block", "mprotect grow", "madvise trim", "madvise purge", "madvise huge",
-};
+static const char *const call_names[SEEMALLOC_CALL_COUNT] = SEEMALLOC_CALL_NAMES;
 
 EXPORT const char *seemalloc_call_name(enum seemalloc_call call) { return (unsigned)call < SEEMALLOC_CALL_COUNT ? call_names[call] : "?"; }
 

@@ -7,11 +7,9 @@
 #include "cache/cache.h"
 #include "heap/mapped.h"
 #include "os/os.h"
+#include "seemalloc_descriptor.h"
 
-static const char *const state_names[SEEMALLOC_STATE_COUNT] = {
-    "in use", "cached",         "parked",  "inbox", "fast",      "unsorted",  "small",
-    "large",  "last remainder", "purging", "top",   "fencepost", "abandoned", "mapped",
-};
+static const char *const state_names[SEEMALLOC_STATE_COUNT] = SEEMALLOC_STATE_NAMES;
 
 EXPORT const char *seemalloc_state_name(enum seemalloc_state state) {
     return (unsigned)state < SEEMALLOC_STATE_COUNT ? state_names[state] : "?";

@@ -35,11 +35,11 @@ void lock_fork_begins(void) { add_relaxed(&forks_running, 1); }
 void lock_fork_ends(void) { sub_relaxed(&forks_running, 1); }
 void lock_fork_in_child(uint32_t own) { store_relaxed(&forks_running, own); }
 
-static uint32_t *child_marker;
+uint32_t *lock_marker;
 static void (*child_repair)(void);
 
 void lock_set_repair(uint32_t *marker, void (*repair)(void)) {
-    child_marker = marker;
+    lock_marker = marker;
     child_repair = repair;
 }
 
@@ -100,7 +100,7 @@ static COLD bool enter_contended(struct lock *lock) {
             return true;
         }
         if ((word & (uint64_t)LOCK_OWNER_MASK) == own_word()) return false;
-        if (child_marker != NULL && load_relaxed(child_marker) == 0) {
+        if (lock_marker != NULL && load_relaxed(lock_marker) == 0) {
             child_repair();
             continue;
         }

@@ -58,6 +58,7 @@ bool lock_settle_in_child(struct lock *lock);
 /* A forked child that nobody told yet (libraries' atfork handlers run before ours, or clone was called raw) finds *marker zero, calls
  * `repair` before it waits for a lock, and goes on. Called once at start-up. */
 void lock_set_repair(uint32_t *marker, void (*repair)(void));
+extern uint32_t *lock_marker; /* it; for readers from outside */
 
 /* Whether this thread's fork holds it. */
 static inline bool lock_is_fork(const struct lock *lock) {
