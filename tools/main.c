@@ -19,6 +19,8 @@ static const char main_help[] = "Usage: seemalloc COMMAND [OPTION]... [ARGUMENT]
                                 "Commands:\n"
                                 "  run      run a program on seemalloc instead of the system's malloc\n"
                                 "  story    play nine pictures of a heap on the real allocator and draw them\n"
+                                "  stats    show where each resident byte of a running process is\n"
+                                "  pins     show which blocks keep free memory from going back to the system\n"
                                 "  help     show this text, or the help of a command: seemalloc help run\n"
                                 "\n"
                                 "Options:\n"
@@ -34,6 +36,8 @@ static const struct command {
 } commands[] = {
     {"run", run_help, run_main},
     {"story", story_help, story_main},
+    {"stats", stats_help, stats_main},
+    {"pins", pins_help, pins_main},
 };
 
 void tool_say(const char *format, ...) {
@@ -103,13 +107,13 @@ int main(int argc, char **argv) {
         }
         return tool_usage("", "unknown option '%s'", tool_bad_option(argv));
     }
-    if (optind >= argc) return tool_usage("", "a command is missing: run, story or help");
+    if (optind >= argc) return tool_usage("", "a command is missing: run, story, stats, pins or help");
 
     argc -= optind;
     argv += optind;
     optind = 0; /* glibc: start afresh with the command's own options */
     if (strcmp(argv[0], "help") == 0) return help_main(argc, argv);
     const struct command *command = command_find(argv[0]);
-    if (!command) return tool_usage("", "there is no command '%s': expected run, story or help", argv[0]);
+    if (!command) return tool_usage("", "there is no command '%s': expected run, story, stats, pins or help", argv[0]);
     return command->main(argc, argv);
 }

@@ -1,6 +1,7 @@
 /* tool.h: what the files of the `seemalloc` command share: exit statuses, messages, and the entry of each subcommand.
  *
- * The command is a launcher and a reader; it never links the allocator. The library is found at run time (library.c).
+ * The command is a launcher and a reader; it never links the allocator. The library is found at run time (library.c), a running process through
+ * its descriptor (reader/).
  * SPDX-License-Identifier: MIT */
 #ifndef SEEMALLOC_TOOL_H
 #define SEEMALLOC_TOOL_H
@@ -18,10 +19,14 @@ enum { STATUS_USAGE = 2, STATUS_TOOL = 125, STATUS_CANNOT_RUN = 126, STATUS_NOT_
 
 int run_main(int argc, char **argv);
 int story_main(int argc, char **argv);
+int stats_main(int argc, char **argv);
+int pins_main(int argc, char **argv);
 int story_player_main(void);
 
 extern const char run_help[];
 extern const char story_help[];
+extern const char stats_help[];
+extern const char pins_help[];
 
 /* Writes "seemalloc: …" and a newline to stderr. */
 void tool_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

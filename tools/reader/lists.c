@@ -1,0 +1,108 @@
+/* lists.c: which bin a free chunk is in, and which blocks lie in an arena's other lists. SPDX-License-Identifier: MIT */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "reader/heap_parts.h"
+
+/* --- bins -------------------------------------------------------------------------------------------------------------------------------------- */
+
+static struct free_chunk *free_at(const struct reading *reading, uint64_t address) {
+    size_t low = 0, high = reading->free_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (reading->free[middle].address < address) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < reading->free_count && reading->free[low].address == address ? &reading->free[low] : NULL;
+}
+
+static unsigned state_of(const struct seemalloc_descriptor *d, const struct heap_arena *arena, uint64_t address, uint64_t bin) {
+    if (address == arena->last_remainder) return SEEMALLOC_LAST_REMAINDER;
+    if (bin == d->bin_unsorted) return SEEMALLOC_UNSORTED;
+    return bin < d->bin_first_large ? SEEMALLOC_SMALL : SEEMALLOC_LARGE;
+}
+
+static bool read_ring(struct reading *reading, size_t index, uint64_t bin) {
+    const struct seemalloc_descriptor *d = reading->d;
+    struct heap_arena *arena = &reading->heap->arenas[index];
+    const struct view *view = &reading->arena[index];
+    uint64_t pair = d->arena_bins + bin * d->bin_size, ring = view->address + pair - d->chunk_fd, before = ring;
+    uint64_t at = view_64(view, pair);
+    while (at != ring) {
+        struct free_chunk *here = free_at(reading, at);
+        if (here == NULL) return heap_fault(reading, arena, "bin %" PRIu64 " leads to 0x%" PRIx64 ", which is no free chunk", bin, at);
+        struct heap_chunk *chunk = &reading->heap->chunks[here->chunk];
+        if (chunk->bin != -1)
+            return heap_fault(reading, arena, "chunk 0x%" PRIx64 " is in bin %d and, once more, in bin %" PRIu64, at, chunk->bin, bin);
+        if (here->bk != before) heap_fault(reading, arena, "chunk 0x%" PRIx64 " in bin %" PRIu64 ": its links don't agree", at, bin);
+        chunk->bin = (int16_t)bin;
+        chunk->state = (uint8_t)state_of(d, arena, at, bin);
+        before = at;
+        at = here->fd;
+    }
+    return true;
+}
+
+void read_rings(struct reading *reading, size_t index) {
+    struct heap_arena *arena = &reading->heap->arenas[index];
+    if (arena->is_abandoned ||
+        view_64(&reading->arena[index], reading->d->arena_bins + reading->d->bin_unsorted * reading->d->bin_size) == 0)
+        return;
+    for (uint64_t bin = reading->d->bin_unsorted; bin <= reading->d->bin_last; bin++) read_ring(reading, index, bin);
+    for (size_t i = 0; i < reading->free_count; i++) {
+        if (reading->heap->chunks[reading->free[i].chunk].bin == -1) {
+            heap_fault(reading, arena, "chunk 0x%" PRIx64 " is free, but in no bin", reading->free[i].address);
+        }
+    }
+}
+
+/* --- chains and batches -------------------------------------------------------------------------------------------------------------------------- */
+
+/* Of a block that its neighbours take for one in use. False: it isn't one, or is in a list already. */
+static bool mark_block(struct reading *reading, struct heap_arena *arena, uint64_t mem, unsigned state) {
+    struct heap_chunk *chunk = heap_chunk_at(reading, mem - reading->d->chunk_header);
+    if (chunk == NULL || &reading->heap->arenas[reading->heap->regions[chunk->region].arena] != arena || chunk->state != SEEMALLOC_IN_USE) {
+        return heap_fault(reading, arena, "a list (%s) leads to 0x%" PRIx64 ", which is %s", heap_state_name(state), mem,
+                          chunk == NULL ? "no block of this arena" : heap_state_name(chunk->state));
+    }
+    chunk->state = (uint8_t)state;
+    if (state == SEEMALLOC_FAST) chunk->bin = (int16_t)(chunk->size / reading->d->chunk_align - 2);
+    return true;
+}
+
+/* Ends by itself: each block is marked once. */
+static void read_chain(struct reading *reading, struct heap_arena *arena, uint64_t mem, unsigned state) {
+    while (mem != 0 && mark_block(reading, arena, mem, state)) {
+        uint64_t link;
+        if (!reading->source->read(reading->source, mem, &link, sizeof link, &arena->fault)) return;
+        mem = link ^ reading->link_secret;
+    }
+}
+
+void read_chains(struct reading *reading, size_t index) {
+    const struct seemalloc_descriptor *d = reading->d;
+    struct heap_arena *arena = &reading->heap->arenas[index];
+    const struct view *view = &reading->arena[index];
+    if (arena->is_abandoned) return;
+    read_chain(reading, arena, view_64(view, d->arena_inbox), SEEMALLOC_INBOX);
+    read_chain(reading, arena, view_64(view, d->arena_inbox_rest), SEEMALLOC_INBOX);
+    for (uint64_t i = 0; i < d->fast_bins; i++) {
+        for (uint64_t lane = 0; lane < d->fast_lanes; lane++) {
+            read_chain(reading, arena, view_64(view, d->arena_fast + i * d->fast_bin_size + d->fast_lane + lane * 8), SEEMALLOC_FAST);
+        }
+    }
+    for (uint64_t i = 0; i < d->parked_slots * d->parked_depth; i++) {
+        uint64_t batch = d->arena_parked + i * d->parked_size;
+        uint32_t count = view_32(view, batch + d->parked_count);
+        if (count > d->parked_most) {
+            heap_fault(reading, arena, "a parked batch has %u blocks, %" PRIu64 " at most can be", count, d->parked_most);
+            continue;
+        }
+        for (uint32_t k = 0; k < count; k++) {
+            mark_block(reading, arena, view_64(view, batch + d->parked_blocks + (uint64_t)k * 8), SEEMALLOC_PARKED);
+        }
+    }
+}
