@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """The manual agrees with the code: its table of settings is that of src/conf/conf.h; seemalloc.3 names every
-function and constant of include/seemalloc.h; and both pages name the version that is being built."""
+function and constant of include/seemalloc.h; docs/descriptor.md lists every field; and both pages name the version that is being built."""
 import os
 import re
 import subprocess
@@ -19,6 +19,9 @@ def read(path):
 manual = read("docs/man/seemalloc.3")
 if subprocess.run([os.path.join(source, "scripts/manual-settings"), "--check"]).returncode != 0:
     errors.append("the table of settings is stale")
+
+if subprocess.run([os.path.join(source, "scripts/descriptor-page"), "--check"]).returncode != 0:
+    errors.append("docs/descriptor.md is stale")
 
 header = read("include/seemalloc.h")
 functions = sorted(set(re.findall(r"\b(seemalloc_\w+)\([^;{]*\);", header)))

@@ -18,7 +18,8 @@ class Words(ToolTest):
 
     def test_help_is_the_same_by_every_way(self):
         for ways in ([["--help"], ["-h"], ["help"], ["help", "help"]], [["run", "--help"], ["run", "-h"], ["help", "run"]],
-                     [["story", "--help"], ["story", "-h"], ["help", "story"]]):
+                     [["story", "--help"], ["story", "-h"], ["help", "story"]],
+                     [["stats", "--help"], ["stats", "-h"], ["help", "stats"]], [["pins", "--help"], ["pins", "-h"], ["help", "pins"]]):
             texts = set()
             for way in ways:
                 done = self.tool(*way)
@@ -29,13 +30,13 @@ class Words(ToolTest):
 
     def test_help_names_commands_options_and_statuses(self):
         top, run, story = (self.tool("help", *what).stdout.decode() for what in ([], ["run"], ["story"]))
-        for text, words in (top, ["run", "story", "help", "--version"]), (run, ["--stats", "--conf", "SEEMALLOC_LIBRARY", "125", "126", "127"]), \
+        for text, words in (top, ["run", "story", "stats", "pins", "help", "--version"]), (run, ["--stats", "--conf", "SEEMALLOC_LIBRARY", "125", "126", "127"]), \
                            (story, ["--svg", "--json", "NO_COLOR"]):
             for word in words:
                 self.assertIn(word, text)
 
     def test_help_has_lines_that_fit(self):
-        for what in [], ["run"], ["story"]:
+        for what in [], ["run"], ["story"], ["stats"], ["pins"]:
             for line in self.tool("help", *what).stdout.decode().splitlines():
                 self.assertLessEqual(len(line), 140, line)
 

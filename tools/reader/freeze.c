@@ -142,11 +142,17 @@ bool live_freeze(struct live *live, struct fault *fault) {
     for (size_t i = 0; i < live->thread_count; i++) await(live, &live->threads[i]); /* that did not stop the last time */
     for (unsigned pass = 0; good && more && pass < PASSES; pass++) good = stop_others(live, &more, fault);
     if (good && more) good = fault_note(fault, "process %d makes threads faster than they can be stopped", (int)live->pid);
-    if (good && live->thread_count == 0) good = fault_note(fault, "process %d ended while it was being read", (int)live->pid);
-    for (size_t i = 0; good && i < live->thread_count; i++) {
-        if (live->threads[i].stopped || thread_state(live, live->threads[i].tid) == 'D') continue;
-        good = fault_note(fault, "thread %d of process %d does not stop", (int)live->threads[i].tid, (int)live->pid);
+    for (size_t i = 0; good && i < live->thread_count;) {
+        char state = live->threads[i].stopped ? 'D' : thread_state(live, live->threads[i].tid);
+        if (state == 'D') {
+            i++;
+        } else if (state == 0 || state == 'Z' || state == 'X') {
+            live->threads[i] = live->threads[--live->thread_count];
+        } else {
+            good = fault_note(fault, "thread %d of process %d does not stop", (int)live->threads[i].tid, (int)live->pid);
+        }
     }
+    if (good && live->thread_count == 0) good = fault_note(fault, "process %d ended while it was being read", (int)live->pid);
     struct source_mappings mappings;
     if (good && (good = live_mappings(live, &mappings, false, fault))) {
         source_mappings_free(&live->source.mappings);
