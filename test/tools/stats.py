@@ -2,12 +2,13 @@
 # stats.py: `seemalloc stats`: from outside the heap is what it is from inside: of a threaded, a static stripped, a stopped process; under load all sums
 # close; page by page nothing is left over.
 # SPDX-License-Identifier: MIT
+import json
 import os
 import random
 import subprocess
 
 from outside import INCLUDE, PAGE, OutsideTest, state, stop
-from tool import main
+from tool import environment, main
 
 READS = int(os.environ.get("SEEMALLOC_READS", "100"))
 
@@ -96,6 +97,43 @@ class Stats(OutsideTest):
                 tries += figures["process"]["tries"]
                 self.assertEqual(figures["torn"] != [], any(arena["torn"] for arena in figures["arenas"]) or any(c["torn"] for c in figures["caches"]))
         print(f"{READS} reads, {tries} tries, {torn} torn")
+
+    def test_slack_of_huge_pages(self):
+        with self.shaped("huge", conf="hugetlb:1,top_pad:8M") as (process, _):
+            with open(f"/proc/{process.pid}/smaps") as file:
+                huge = sum(int(line.split()[1]) for line in file if line.startswith("AnonHugePages:")) * 1024
+            figures = self.figures("stats", process)
+            self.check_sums(figures)
+            self.assertEqual(figures["resident"]["residual"], 0)
+            if huge == 0:
+                self.skipTest("this kernel gave no huge pages")
+            self.assertGreater(figures["resident"]["slack"], huge // 2)
+
+    def test_retained_mappings(self):
+        with self.shaped("retain") as (process, said):
+            figures = self.figures("stats", process)
+            self.check_same(figures, said)
+            self.assertGreaterEqual(said["retained_bytes"], 64 << 20)
+            self.assertEqual(figures["resident"]["retained"], said["retained_bytes"])
+
+    def test_a_thread_in_vfork(self):
+        with self.shaped("vfork") as (process, _):
+            while state(process.pid) != "D":
+                pass
+            with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+                child = int(file.read())
+            self.check_sums(self.figures("stats", process))
+            os.kill(child, 9)
+            while state(process.pid) != "S":
+                pass
+            self.check_sums(self.figures("stats", process))
+
+    def test_by_the_file_in_proc(self):
+        """Where process_vm_readv is not to be had."""
+        shim = self.compile("shim.so", "#include <errno.h>\nlong process_vm_readv(void) { errno = ENOSYS; return -1; }\n", "-shared", "-fPIC")
+        with self.shaped("mixed") as (process, said):
+            done = self.tool("stats", str(process.pid), "--json", env=environment(LD_PRELOAD=shim))
+            self.check_same(json.loads(done.stdout), said)
 
     def test_pages_of_zeros_are_nobodys(self):
         with self.shaped("zeros") as (process, _):

@@ -2,14 +2,14 @@
  * Nothing is allocated after it has looked at itself. Built with -DSTATIC it is linked with the archive. SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "seemalloc.h"
@@ -153,6 +153,20 @@ static void heap(void) {
     if (pthread_create(&thread, NULL, fill_heap, NULL) != 0) _exit(1);
 }
 
+/* --- huge: little is handed out of a heap that has much room -------------------------------------------------------------------------------------- */
+
+static void *use_little(void *arg) {
+    for (unsigned i = 0; i < 300; i++) touched(1000);
+    say("{}\n");
+    (void)arg;
+    for (;;) pause();
+}
+
+static void huge(void) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, use_little, NULL) != 0) _exit(1);
+}
+
 /* --- zeros: pages that were read only are the kernel's ------------------------------------------------------------------------------------------- */
 
 static void zeros(void) {
@@ -160,6 +174,26 @@ static void zeros(void) {
     unsigned sum = 0;
     for (size_t i = 0; i < 8 << 20; i += 4096) sum += (unsigned)mem[i];
     say("{\"sum\": %u}\n", sum);
+}
+
+/* --- retain: a freed mapping that waits for the next block; vfork: a thread that can't be stopped ------------------------------------------------- */
+
+static void retain(void) {
+    for (unsigned i = 0; i < 4; i++) {
+        char *mem = malloc(64 << 20);
+        if (mem == NULL) _exit(1);
+        memset(mem, 1, 64 << 20);
+        free(mem);
+    }
+    look();
+}
+
+static void child(void) {
+    say("{}\n");
+    if (vfork() == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (;;) pause();
+    }
 }
 
 /* --- broken: words of the own heap and of the own data are written over ----------------------------------------------------------------------------- */
@@ -196,7 +230,10 @@ int main(int argc, char **argv) {
     if (strcmp(what, "load") == 0) load();
     if (strcmp(what, "pin") == 0) pin();
     if (strcmp(what, "heap") == 0) heap();
+    if (strcmp(what, "huge") == 0) huge();
     if (strcmp(what, "zeros") == 0) zeros();
+    if (strcmp(what, "retain") == 0) retain();
+    if (strcmp(what, "vfork") == 0) child();
     if (strcmp(what, "broken") == 0) broken(argc > 2 ? argv[2] : "0");
     for (;;) pause();
 }

@@ -13,6 +13,7 @@ import unittest
 from outside import OutsideTest, state
 from tool import LIBRARY, ROOT, TOOL, environment, main
 
+SEEDS = int(os.environ.get("SEEMALLOC_SEEDS", "20"))
 NOTE = """
 #include <stdint.h>
 #include <unistd.h>
@@ -184,6 +185,37 @@ class Unreadable(OutsideTest):
                     self.check_sums(json.loads(done.stdout))
                 process.send_signal(signal.SIGKILL)
         self.assertGreater(found, 20)
+
+    def test_corrupted_books(self):
+        """The allocator's own data and everything else written over at random, from outside while the process waits: whatever is said, it ends."""
+        for seed in range(SEEDS):
+            dice = random.Random(seed)
+            with self.subTest(seed), self.shaped("mixed", conf=dice.choice([None, "tcache_max:0", "arena_max:2"])) as (process, _):
+                with open(f"/proc/{process.pid}/maps") as file:
+                    lines = [line.split() for line in file]
+                places = [(int(start, 16), int(end, 16)) for start, end in (line[0].split("-") for line in lines if line[1].startswith("rw"))]
+                books = [(int(line[0].split("-")[0], 16), int(line[0].split("-")[1], 16)) for i, line in enumerate(lines) if line[1].startswith("rw") and
+                         any("libseemalloc" in " ".join(near) for near in lines[max(0, i - 1):i + 1])]
+                with open(f"/proc/{process.pid}/mem", "r+b", buffering=0) as memory:
+                    for _ in range(dice.choice([1, 10, 300])):
+                        start, end = dice.choice(dice.choice([places, books]))
+                        at = dice.randrange(start, end, 8)
+                        for _ in range(64):  # rather a word that means something
+                            memory.seek(at)
+                            word = memory.read(8)
+                            if any(word):
+                                break
+                            at = dice.randrange(start, end, 8)
+                        number = int.from_bytes(word, "little")
+                        target = dice.randrange(*dice.choice(places), 16)
+                        word = dice.choice([0, 1, number ^ 1 << dice.randrange(48), target, number + 16, number - 16, dice.getrandbits(64), 2**64 - 1])
+                        memory.seek(at)
+                        memory.write((word % 2**64).to_bytes(8, "little"))
+                for command in "stats", "pins":
+                    done = self.tool(command, str(process.pid), "--json")
+                    self.assertIn(done.returncode, (0, 1), done.stderr)
+                    if done.returncode == 1:
+                        self.assertIn(b"seemalloc: ", done.stderr)
 
 
 main()

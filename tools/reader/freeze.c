@@ -15,9 +15,11 @@
 #include "reader/live.h"
 #include "reader/live_words.h"
 
-#define PASSES 1000             /* over the list of threads; each finds at least one that is new, or is the last */
-#define STOP_TIME 5000000000u   /* ns */
-#define STOP_WAITING 100000000u /* ns for a thread in an uninterruptible wait of the kernel */
+#define PASSES 1000           /* over the list of threads; each finds at least one that is new, or is the last */
+#define STOP_TIME 5000000000u /* ns */
+#define STOP_WAITING                                                                                                                       \
+    100000000u              /* likewise, in an uninterruptible wait of the kernel (vfork, say): it stops before it returns to the program */
+#define STOP_QUICK 1000000u /* most stop sooner */
 #define STOP_NAP 50000
 
 static uint64_t now(void) {
@@ -67,7 +69,7 @@ static pid_t other_tracer(const struct live *live, pid_t tid) {
 enum seized { SEIZED, GONE, REFUSED };
 
 static enum seized seize(struct live *live, pid_t tid, struct fault *fault) {
-    if (ptrace(PTRACE_SEIZE, tid, 0, 0) == 0 && ptrace(PTRACE_INTERRUPT, tid, 0, 0) == 0) return SEIZED;
+    if (ptrace(PTRACE_SEIZE, tid, 0, 0) == 0) return ptrace(PTRACE_INTERRUPT, tid, 0, 0) == 0 ? SEIZED : GONE;
     int error = errno;
     char state = thread_state(live, tid);
     if (error == ESRCH || state == 0 || state == 'Z' || state == 'X') return GONE;
@@ -93,10 +95,12 @@ static bool await(const struct live *live, struct live_thread *thread) {
             thread->stack_pointer = stack_pointer(thread->tid);
             return true;
         }
-        /* In an uninterruptible wait (vfork, say) it stops before it returns to the program. */
         uint64_t waited = now() - begin;
-        if (waited >= STOP_WAITING && thread_state(live, thread->tid) == 'D') return true;
-        if (waited >= STOP_TIME) return thread_state(live, thread->tid) != 0;
+        if (waited < STOP_QUICK) continue;
+        char state = thread_state(live, thread->tid);
+        if (state == 0 || state == 'Z' || state == 'X')
+            return false; /* a first thread that ended is only told of when all others are gone */
+        if (waited >= STOP_TIME || (waited >= STOP_WAITING && state == 'D')) return true;
     }
 }
 

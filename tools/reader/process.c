@@ -17,32 +17,33 @@ static uint64_t now(void) {
 
 static bool find(struct process *process, struct seemalloc_descriptor *descriptor, struct fault *fault) {
     const char *where;
-    struct fault why = {0};
-    if (!find_descriptor(&process->live.source, descriptor, &where, &why)) {
-        return fault_note(fault, "process %d (%s): %s", (int)process->live.pid, process->live.command, why.text);
-    }
+    if (!find_descriptor(&process->live.source, descriptor, &where, fault)) return false;
     snprintf(process->library, sizeof process->library, "%s", where);
     return true;
 }
 
 bool process_read(struct process *process, pid_t pid, struct fault *fault) {
     struct seemalloc_descriptor descriptor;
+    struct fault why = {0}; /* of what was read */
     *process = (struct process){0};
-    bool good = live_open(&process->live, pid, fault) && find(process, &descriptor, fault);
+    bool good = live_open(&process->live, pid, fault) && find(process, &descriptor, &why);
     while (good) {
         process->since = now();
-        good = live_freeze(&process->live, fault) && find(process, &descriptor, fault); /* it may have become another program */
+        good = live_freeze(&process->live, fault) && find(process, &descriptor, &why); /* it may have become another program */
         process->tries++;
         if (!good || heap_is_quiet(&descriptor, &process->live.source) || process->tries == TRIES) break;
         live_thaw(&process->live);
         nanosleep(&(struct timespec){.tv_nsec = NAP / TRIES * (long)process->tries + NAP}, NULL);
     }
-    good = good && heap_read(&process->heap, &process->live.source, &descriptor, process->library, fault);
-    if (good && process->live.ended) {
-        heap_free(&process->heap);
+    good = good && heap_read(&process->heap, &process->live.source, &descriptor, process->library, &why);
+    if (process->live.ended) {
+        if (good) heap_free(&process->heap);
         good = fault_note(fault, "process %d ended while it was being read", (int)pid);
     }
-    if (!good) live_close(&process->live);
+    if (!good) {
+        fault_note(fault, "process %d (%s): %s", (int)pid, process->live.command, why.text);
+        live_close(&process->live);
+    }
     return good;
 }
 
