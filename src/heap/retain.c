@@ -10,7 +10,7 @@
 #define MUCH MIB(32)
 #define EXCESS_SHARE 32 /* of a block: as much more than it asked for it may have, before the rest is kept for itself */
 
-struct retained retained[RETAIN_SLOTS];
+struct retained retain_slots[RETAIN_SLOTS];
 
 size_t retained_bytes, heap_bytes, footprint_peak;
 
@@ -62,9 +62,9 @@ static void publish(struct retained *slot, char *start, size_t length) {
 
 static bool put_away(char *start, size_t length, uint64_t now) {
     for (unsigned i = 0; i < RETAIN_SLOTS; i++) {
-        if (load_relaxed(&retained[i].start) != 0 || !claim(&retained[i], 0)) continue;
-        store_relaxed(&retained[i].since, now);
-        publish(&retained[i], start, length);
+        if (load_relaxed(&retain_slots[i].start) != 0 || !claim(&retain_slots[i], 0)) continue;
+        store_relaxed(&retain_slots[i].since, now);
+        publish(&retain_slots[i], start, length);
         return true;
     }
     return false;
@@ -109,12 +109,12 @@ static struct retained *best(size_t length, uintptr_t *start) {
     struct retained *found = NULL;
     size_t found_length = 0;
     for (unsigned i = 0; i < RETAIN_SLOTS; i++) {
-        uintptr_t at = load_acquire(&retained[i].start);
-        size_t here = load_relaxed(&retained[i].length);
+        uintptr_t at = load_acquire(&retain_slots[i].start);
+        size_t here = load_relaxed(&retain_slots[i].length);
         if (at <= RETAIN_CLAIMED) continue;
         bool better = here >= length ? found_length < length || here < found_length : here > found_length;
         if (!better) continue;
-        found = &retained[i];
+        found = &retain_slots[i];
         found_length = here;
         *start = at;
     }
@@ -157,7 +157,7 @@ void retain_walk(void (*visit)(const void *start, size_t size, void *arg), void 
 
 void retain_fork_child(void) {
     size_t bytes = 0;
-    for (unsigned i = 0; i < RETAIN_SLOTS; i++) bytes += load_relaxed(&retained[i].start) > RETAIN_CLAIMED ? retained[i].length : 0;
+    for (unsigned i = 0; i < RETAIN_SLOTS; i++) bytes += load_relaxed(&retain_slots[i].start) > RETAIN_CLAIMED ? retain_slots[i].length : 0;
     store_relaxed(&retained_bytes, bytes);
 }
 
@@ -165,14 +165,14 @@ void retain_fork_child(void) {
 static bool give_back(uint64_t since, size_t most) {
     bool any = false;
     for (unsigned i = 0; i < RETAIN_SLOTS; i++) {
-        uintptr_t start = load_acquire(&retained[i].start);
+        uintptr_t start = load_acquire(&retain_slots[i].start);
         if (start <= RETAIN_CLAIMED) continue;
-        bool old = load_relaxed(&retained[i].since) < since;
-        if ((!old && load_relaxed(&retained_bytes) <= most) || !claim(&retained[i], start)) continue;
-        size_t length = retained[i].length;
+        bool old = load_relaxed(&retain_slots[i].since) < since;
+        if ((!old && load_relaxed(&retained_bytes) <= most) || !claim(&retain_slots[i], start)) continue;
+        size_t length = retain_slots[i].length;
         sub_relaxed(&retained_bytes, length);
         if (old) store_relaxed(&regret, load_relaxed(&regret) / 2); /* it was not needed after all */
-        store_release(&retained[i].start, 0);
+        store_release(&retain_slots[i].start, 0);
         mapping_drop((char *)start, length);
         any = true;
     }

@@ -23,7 +23,7 @@ struct retained {
     size_t length;   /* both valid if `start` is an address; whoever has claimed the slot may change them */
     uint64_t since;
 };
-extern struct retained retained[RETAIN_SLOTS]; /* for readers */
+extern struct retained retain_slots[RETAIN_SLOTS]; /* for readers */
 
 extern size_t retained_bytes; /* relaxed atomic */
 extern size_t heap_bytes;     /* of all arenas, from the system; relaxed atomic, kept by them */

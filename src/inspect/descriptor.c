@@ -106,7 +106,7 @@ EXPORT const struct seemalloc_descriptor seemalloc_descriptor = {
     .mapped_lead = offsetof(struct mapped_record, lead),
     .mapped_length = offsetof(struct mapped_record, length),
 
-    .retained = AT(retained),
+    .retained = AT(retain_slots),
     .retained_most = RETAIN_SLOTS,
     .retained_size = sizeof(struct retained),
     .retained_start = offsetof(struct retained, start),
