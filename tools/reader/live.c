@@ -158,7 +158,7 @@ static bool read_memory(struct source *source, uint64_t address, void *to, size_
     struct live *live = (struct live *)source;
     char *out = to;
     while (size != 0) {
-        struct iovec local = {out, size}, remote = {(void *)(uintptr_t)address, size}; /* NOLINT(performance-no-int-to-ptr) */
+        struct iovec local = {out, size}, remote = {(void *)(uintptr_t)address, size};
         ssize_t n = process_vm_readv(live->pid, &local, 1, &remote, 1, 0);
         if (n <= 0 && live->memory >= 0) n = pread(live->memory, out, size, (off_t)address);
         if (n <= 0) {

@@ -106,7 +106,7 @@ static void look_at_region(struct search *search, const struct heap_region *regi
     }
     bool may_close = region->kind != SEEMALLOC_REGION_BRK && (arena->count > 1 || arena->threads == 0) && live == 1;
     uint64_t low = region->start; /* where the free memory before chunk i begins */
-    for (size_t i = region->first, last = region->first + region->count, next = i; i < last; i = next) {
+    for (size_t i = region->first, last = region->first + region->count, next; i < last; i = next) {
         next = i + 1;
         if (is_free(&heap->chunks[i])) continue;
         uint64_t end = heap->chunks[i].address + heap->chunks[i].size, high = end;
