@@ -260,10 +260,10 @@ static void put_regions(const struct heap_data *data) {
     putc(']', out);
 }
 
-static void put_arenas(FILE *out, const struct heap_head *head) {
+static void put_arenas(FILE *out, const struct heap_data_head *head) {
     begin_list(out, "arenas");
     for (size_t i = 0; i < head->arena_count; i++) {
-        const struct heap_arena *arena = &head->arenas[i];
+        const struct heap_data_arena *arena = &head->arenas[i];
         begin_item(out, i);
         json_number(out, "id", arena->id);
         comma(out);
@@ -279,17 +279,17 @@ static void put_arenas(FILE *out, const struct heap_head *head) {
     putc(']', out);
 }
 
-static void put_caches(FILE *out, const struct heap_head *head) {
+static void put_caches(FILE *out, const struct heap_data_head *head) {
     begin_list(out, "caches");
     for (size_t i = 0; i < head->cache_count; i++) {
-        const struct heap_cache *cache = &head->caches[i];
+        const struct heap_data_cache *cache = &head->caches[i];
         begin_item(out, i);
         json_number(out, "thread", cache->thread);
         comma(out);
         json_number(out, "arena", cache->arena);
         fputs(", \"magazines\": [", out);
         for (size_t j = 0; j < cache->magazine_count; j++) {
-            const struct heap_magazine *magazine = &cache->magazines[j];
+            const struct heap_data_magazine *magazine = &cache->magazines[j];
             fputs(j != 0 ? ", {" : "{", out);
             json_number(out, "class", magazine->size_class);
             comma(out);
@@ -305,10 +305,10 @@ static void put_caches(FILE *out, const struct heap_head *head) {
     putc(']', out);
 }
 
-static void put_settings(FILE *out, const struct heap_head *head) {
+static void put_settings(FILE *out, const struct heap_data_head *head) {
     begin_list(out, "settings");
     for (size_t i = 0; i < head->setting_count; i++) {
-        const struct heap_setting *setting = &head->settings[i];
+        const struct heap_data_setting *setting = &head->settings[i];
         begin_item(out, i);
         json_text(out, "name", setting->name);
         comma(out);
@@ -327,10 +327,10 @@ static void put_settings(FILE *out, const struct heap_head *head) {
 /* Times are strings: nanoseconds exceed what JSON readers keep exactly. */
 static void put_time(FILE *out, uint64_t time) { fprintf(out, "\"time\": \"%llu\"", (unsigned long long)time); }
 
-static void put_events(FILE *out, const struct heap_head *head) {
+static void put_events(FILE *out, const struct heap_data_head *head) {
     begin_list(out, "events");
     for (size_t i = 0; i < head->event_count; i++) {
-        const struct heap_event *event = &head->events[i];
+        const struct heap_data_event *event = &head->events[i];
         begin_item(out, i);
         put_time(out, event->time);
         comma(out);
@@ -344,10 +344,10 @@ static void put_events(FILE *out, const struct heap_head *head) {
     putc(']', out);
 }
 
-static void put_samples(FILE *out, const struct heap_head *head) {
+static void put_samples(FILE *out, const struct heap_data_head *head) {
     begin_list(out, "samples");
     for (size_t i = 0; i < head->sample_count; i++) {
-        const struct heap_sample *sample = &head->samples[i];
+        const struct heap_data_sample *sample = &head->samples[i];
         begin_item(out, i);
         put_time(out, sample->time);
         comma(out);
@@ -365,7 +365,7 @@ static void put_samples(FILE *out, const struct heap_head *head) {
     putc(']', out);
 }
 
-static void put_numbers(FILE *out, const char *name, const struct heap_number *numbers, size_t count) {
+static void put_numbers(FILE *out, const char *name, const struct heap_data_number *numbers, size_t count) {
     begin_list(out, name);
     for (size_t i = 0; i < count; i++) {
         begin_item(out, i);
@@ -377,7 +377,7 @@ static void put_numbers(FILE *out, const char *name, const struct heap_number *n
     putc(']', out);
 }
 
-static void put_head(const struct heap_data *data, const struct heap_head *head) {
+static void put_head(const struct heap_data *data, const struct heap_data_head *head) {
     FILE *out = data->out;
     fputs("<script type=\"application/json\" id=\"heap-head\">\n{\"format\": \"seemalloc heap data\", \"format_version\": 1,\n", out);
     json_text(out, "process", head->process);
@@ -464,7 +464,7 @@ bool heap_data_reserve(struct heap_data *data, size_t regions) {
     return true;
 }
 
-bool heap_data_close(struct heap_data *data, const struct heap_head *head) {
+bool heap_data_close(struct heap_data *data, const struct heap_data_head *head) {
     if (data->error == 0) {
         end_region(data);
         flush_chunks(data);

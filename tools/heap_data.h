@@ -17,7 +17,7 @@
 
 #include "seemalloc.h"
 
-struct heap_arena {
+struct heap_data_arena {
     unsigned id;
     const char *kind; /* "main", "thread", "spare", "abandoned" */
     unsigned threads;
@@ -25,41 +25,41 @@ struct heap_arena {
     uint64_t top; /* address of the top chunk; 0: none */
 };
 
-struct heap_magazine {
+struct heap_data_magazine {
     uint64_t block_size; /* chunk bytes of the class */
     unsigned size_class, blocks, limit;
 };
 
-struct heap_cache {
+struct heap_data_cache {
     uint64_t thread; /* the thread's id; 0 if it is not known */
     unsigned arena;
     size_t magazine_count;
-    const struct heap_magazine *magazines; /* those that are not empty */
+    const struct heap_data_magazine *magazines; /* those that are not empty */
 };
 
-struct heap_setting {
+struct heap_data_setting {
     const char *name, *unit, *source; /* where the value comes from, e.g. "environment" */
     uint64_t value, standard;
 };
 
-struct heap_event { /* a system call of the event ring */
-    uint64_t time;  /* nanoseconds, monotonic clock */
+struct heap_data_event { /* a system call of the event ring */
+    uint64_t time;       /* nanoseconds, monotonic clock */
     const char *call;
     uint64_t address, size;
 };
 
-struct heap_sample {
+struct heap_data_sample {
     uint64_t time; /* nanoseconds, monotonic clock */
     uint64_t in_use, cached, free, resident, minor_faults;
 };
 
-struct heap_number {
+struct heap_data_number {
     const char *name;
     uint64_t value;
 };
 
 /* All that is not chunks and pages. Lists may be empty; strings may not be NULL. */
-struct heap_head {
+struct heap_data_head {
     const char *process;            /* its name */
     const char *version;            /* of its library */
     const char *read;               /* "frozen", "live", "core" or "snapshot" */
@@ -68,14 +68,14 @@ struct heap_head {
     bool torn;                      /* parts changed while they were read */
     const char *const *state_names; /* SEEMALLOC_STATE_COUNT of them */
     size_t arena_count, cache_count, call_count, counter_count, setting_count, event_count, sample_count, ledger_count;
-    const struct heap_arena *arenas;
-    const struct heap_cache *caches;
-    const struct heap_number *calls;     /* system calls by reason */
-    const struct heap_number *counters;  /* names as in struct seemalloc_stats */
-    const struct heap_setting *settings; /* those that differ from their default */
-    const struct heap_event *events;     /* oldest first */
-    const struct heap_sample *samples;   /* oldest first */
-    const struct heap_number *ledger;    /* resident bytes, in an order in which they add up to RSS */
+    const struct heap_data_arena *arenas;
+    const struct heap_data_cache *caches;
+    const struct heap_data_number *calls;     /* system calls by reason */
+    const struct heap_data_number *counters;  /* names as in struct seemalloc_stats */
+    const struct heap_data_setting *settings; /* those that differ from their default */
+    const struct heap_data_event *events;     /* oldest first */
+    const struct heap_data_sample *samples;   /* oldest first */
+    const struct heap_data_number *ledger;    /* resident bytes, in an order in which they add up to RSS */
 };
 
 struct heap_data;
@@ -98,6 +98,6 @@ void heap_data_chunk(struct heap_data *data, uint64_t address, uint64_t size, en
 void heap_data_pages(struct heap_data *data, uint64_t count, bool resident);
 
 /* Writes the rest, and frees `data`. False with errno if anything since heap_data_open failed: ENOMEM, or why writing failed. */
-bool heap_data_close(struct heap_data *data, const struct heap_head *head);
+bool heap_data_close(struct heap_data *data, const struct heap_data_head *head);
 
 #endif

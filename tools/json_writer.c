@@ -5,9 +5,18 @@
 
 #include "json.h"
 
+/* Whether what comes next has a line of its own. */
+static bool is_row(const struct json_writer *json) { return json->depth != 0 && (json->rows == 0 || json->depth <= json->rows); }
+
+static void new_line(const struct json_writer *json) { fprintf(json->out, "\n%*s", 2 * (int)json->depth, ""); }
+
 static void begin(struct json_writer *json, const char *name) {
     if (json->begun) putc(',', json->out);
-    if (json->depth != 0) fprintf(json->out, "\n%*s", 2 * (int)json->depth, "");
+    if (is_row(json)) {
+        new_line(json);
+    } else if (json->begun) {
+        putc(' ', json->out);
+    }
     json->begun = true;
     if (name == NULL) return;
     json_string(json->out, name);
@@ -22,8 +31,9 @@ void writer_open(struct json_writer *json, const char *name, char bracket) {
 }
 
 void writer_close(struct json_writer *json, char bracket) {
+    bool rows = json->begun && is_row(json);
     json->depth--;
-    if (json->begun) fprintf(json->out, "\n%*s", 2 * (int)json->depth, "");
+    if (rows) new_line(json);
     putc(bracket, json->out);
     json->begun = true;
     if (json->depth == 0) putc('\n', json->out);

@@ -1,5 +1,5 @@
-/* json_writer.h: JSON, written piece by piece (the strings by json.h); commas and indentation are kept here. Sizes are numbers of bytes, addresses strings of hexadecimal digits (they
- * exceed what JSON readers keep exactly). SPDX-License-Identifier: MIT */
+/* json_writer.h: JSON, written piece by piece (the strings by json.h); commas and indentation are kept here. Sizes are numbers of bytes, addresses strings of
+ * hexadecimal digits (they exceed what JSON readers keep exactly). SPDX-License-Identifier: MIT */
 #ifndef SEEMALLOC_TOOL_JSON_WRITER_H
 #define SEEMALLOC_TOOL_JSON_WRITER_H
 
@@ -10,7 +10,8 @@
 struct json_writer {
     FILE *out;
     unsigned depth;
-    bool begun; /* something stands in the innermost braces already */
+    unsigned rows; /* what stands deeper than in so many brackets stands on one line; 0: each value has its own */
+    bool begun;    /* something stands in the innermost brackets already */
 };
 
 /* `name` is NULL in an array and at the top. */

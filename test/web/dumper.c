@@ -22,7 +22,7 @@
 
 enum { SAMPLES = 4096, CACHES = 256, ENTRIES = 1 << 15 };
 
-static struct heap_sample samples[SAMPLES];
+static struct heap_data_sample samples[SAMPLES];
 static size_t sample_count;
 static struct cache *shown[CACHES];
 static size_t shown_count;
@@ -68,12 +68,12 @@ __attribute__((visibility("default"))) void heap_sample(void) {
     struct rusage usage;
     if (sample_count == SAMPLES || seemalloc_get_stats(&stats) != 0) return;
     getrusage(RUSAGE_SELF, &usage);
-    struct heap_sample *sample = &samples[sample_count++];
-    *sample = (struct heap_sample){.time = clock_of(CLOCK_MONOTONIC),
-                                   .in_use = stats.bytes[SEEMALLOC_IN_USE] + stats.bytes[SEEMALLOC_MAPPED],
-                                   .cached = stats.bytes[SEEMALLOC_CACHED],
-                                   .resident = resident_bytes(),
-                                   .minor_faults = (uint64_t)usage.ru_minflt};
+    struct heap_data_sample *sample = &samples[sample_count++];
+    *sample = (struct heap_data_sample){.time = clock_of(CLOCK_MONOTONIC),
+                                        .in_use = stats.bytes[SEEMALLOC_IN_USE] + stats.bytes[SEEMALLOC_MAPPED],
+                                        .cached = stats.bytes[SEEMALLOC_CACHED],
+                                        .resident = resident_bytes(),
+                                        .minor_faults = (uint64_t)usage.ru_minflt};
     for (int state = SEEMALLOC_PARKED; state <= SEEMALLOC_TOP; state++) sample->free += stats.bytes[state];
 }
 
@@ -111,18 +111,18 @@ static int write_chunk(const struct seemalloc_chunk *chunk, void *arg) {
 
 /* --- the head -------------------------------------------------------------------------------------------------------------------------------- */
 
-static size_t list_arenas(struct heap_arena *arenas) {
+static size_t list_arenas(struct heap_data_arena *arenas) {
     size_t count = 0;
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) {
         const struct arena *arena = id == 0 ? &arena_main : arena_table[id];
         if (arena->system_bytes == 0) continue;
-        arenas[count++] = (struct heap_arena){.id = id,
-                                              .kind = id == 0           ? "main"
-                                                      : arena->is_spare ? "spare"
-                                                                        : "thread",
-                                              .threads = arena->threads,
-                                              .system_bytes = arena->system_bytes,
-                                              .top = (uintptr_t)arena->top};
+        arenas[count++] = (struct heap_data_arena){.id = id,
+                                                   .kind = id == 0           ? "main"
+                                                           : arena->is_spare ? "spare"
+                                                                             : "thread",
+                                                   .threads = arena->threads,
+                                                   .system_bytes = arena->system_bytes,
+                                                   .top = (uintptr_t)arena->top};
     }
     return count;
 }
@@ -135,8 +135,8 @@ static void **slots(struct cache *cache, unsigned size_class) {
     return size_class <= CLASS_EXACT ? cache->deep[size_class] : top;
 }
 
-static size_t list_caches(struct heap_cache *caches) {
-    static struct heap_magazine magazines[CACHES][CLASS_COUNT];
+static size_t list_caches(struct heap_data_cache *caches) {
+    static struct heap_data_magazine magazines[CACHES][CLASS_COUNT];
     size_t count = 0;
     for (size_t i = 0; i < shown_count && i < CACHES; i++) {
         struct cache *cache = shown[i];
@@ -147,80 +147,80 @@ static size_t list_caches(struct heap_cache *caches) {
             size_t limit = cache->watch == WATCH_NOT ? (size_t)(magazine->limit - magazine->bottom) : cache->room[c];
             size_t blocks = (size_t)(magazine->top - slots(cache, c));
             if (limit == 0 && blocks == 0) continue;
-            magazines[count][used++] = (struct heap_magazine){class_size(c), c, (unsigned)blocks, (unsigned)limit};
+            magazines[count][used++] = (struct heap_data_magazine){class_size(c), c, (unsigned)blocks, (unsigned)limit};
         }
-        caches[count] = (struct heap_cache){.arena = cache->arena->id, .magazine_count = used, .magazines = magazines[count]};
+        caches[count] = (struct heap_data_cache){.arena = cache->arena->id, .magazine_count = used, .magazines = magazines[count]};
         count++;
     }
     return count;
 }
 
-static size_t list_settings(struct heap_setting *settings) {
+static size_t list_settings(struct heap_data_setting *settings) {
     static const char *const sources[] = {"itself", "environment", "GLIBC_TUNABLES", "SEEMALLOC", "mallopt"};
     size_t count = 0;
     for (int i = 0; i < CONF_COUNT; i++) {
         const struct conf_row *row = &conf_rows[i];
         if (conf_values[i] == row->standard) continue;
-        settings[count++] = (struct heap_setting){row->name, row->unit, sources[conf_sources[i]], conf_values[i], row->standard};
+        settings[count++] = (struct heap_data_setting){row->name, row->unit, sources[conf_sources[i]], conf_values[i], row->standard};
     }
     return count;
 }
 
-static size_t list_events(struct heap_event *events) {
+static size_t list_events(struct heap_data_event *events) {
     size_t count = 0, all = os_counters.event_count;
     for (size_t i = all > OS_EVENTS ? all - OS_EVENTS : 0; i < all; i++) {
         const struct os_event *event = &os_counters.events[i % OS_EVENTS];
         if (event->sequence != i + 1) continue;
-        events[count++] =
-            (struct heap_event){event->time, seemalloc_call_name((enum seemalloc_call)event->call), (uintptr_t)event->address, event->size};
+        events[count++] = (struct heap_data_event){event->time, seemalloc_call_name((enum seemalloc_call)event->call),
+                                                   (uintptr_t)event->address, event->size};
     }
     return count;
 }
 
-static size_t list_counters(struct heap_number *counters) {
+static size_t list_counters(struct heap_data_number *counters) {
     struct seemalloc_stats stats;
     if (seemalloc_get_stats(&stats) != 0) give_up("statistics");
-    const struct heap_number all[] = {{"heap_bytes", stats.heap_bytes},
-                                      {"heap_peak", stats.heap_peak},
-                                      {"mapped_bytes", stats.mapped_bytes},
-                                      {"retained_bytes", stats.retained_bytes},
-                                      {"metadata_bytes", stats.metadata_bytes},
-                                      {"in_use_peak", stats.in_use_peak},
-                                      {"threads", stats.threads},
-                                      {"mmap_threshold", stats.mmap_threshold},
-                                      {"trim_threshold", stats.trim_threshold},
-                                      {"failures", stats.failures}};
+    const struct heap_data_number all[] = {{"heap_bytes", stats.heap_bytes},
+                                           {"heap_peak", stats.heap_peak},
+                                           {"mapped_bytes", stats.mapped_bytes},
+                                           {"retained_bytes", stats.retained_bytes},
+                                           {"metadata_bytes", stats.metadata_bytes},
+                                           {"in_use_peak", stats.in_use_peak},
+                                           {"threads", stats.threads},
+                                           {"mmap_threshold", stats.mmap_threshold},
+                                           {"trim_threshold", stats.trim_threshold},
+                                           {"failures", stats.failures}};
     memcpy(counters, all, sizeof all);
     return sizeof all / sizeof *all;
 }
 
 static bool close_with_head(struct heap_data *data) {
-    static struct heap_arena arenas[ARENA_LIMIT];
-    static struct heap_cache caches[CACHES];
-    static struct heap_setting settings[CONF_COUNT];
-    static struct heap_event events[OS_EVENTS];
-    static struct heap_number counters[16], calls[SEEMALLOC_CALL_COUNT];
+    static struct heap_data_arena arenas[ARENA_LIMIT];
+    static struct heap_data_cache caches[CACHES];
+    static struct heap_data_setting settings[CONF_COUNT];
+    static struct heap_data_event events[OS_EVENTS];
+    static struct heap_data_number counters[16], calls[SEEMALLOC_CALL_COUNT];
     const char *states[SEEMALLOC_STATE_COUNT];
     for (int i = 0; i < SEEMALLOC_STATE_COUNT; i++) states[i] = seemalloc_state_name((enum seemalloc_state)i);
     for (int i = 0; i < SEEMALLOC_CALL_COUNT; i++)
-        calls[i] = (struct heap_number){seemalloc_call_name((enum seemalloc_call)i), os_counters.calls[i]};
+        calls[i] = (struct heap_data_number){seemalloc_call_name((enum seemalloc_call)i), os_counters.calls[i]};
     const char *name = getenv("HEAP_NAME");
-    struct heap_head head = {.process = name != NULL ? name : program_invocation_short_name,
-                             .version = seemalloc_version(),
-                             .read = "live",
-                             .pid = (uint64_t)getpid(),
-                             .real_time = clock_of(CLOCK_REALTIME) / 1000000,
-                             .clock = clock_of(CLOCK_MONOTONIC),
-                             .state_names = states,
-                             .arenas = arenas,
-                             .caches = caches,
-                             .settings = settings,
-                             .events = events,
-                             .samples = samples,
-                             .sample_count = sample_count,
-                             .calls = calls,
-                             .call_count = SEEMALLOC_CALL_COUNT,
-                             .counters = counters};
+    struct heap_data_head head = {.process = name != NULL ? name : program_invocation_short_name,
+                                  .version = seemalloc_version(),
+                                  .read = "live",
+                                  .pid = (uint64_t)getpid(),
+                                  .real_time = clock_of(CLOCK_REALTIME) / 1000000,
+                                  .clock = clock_of(CLOCK_MONOTONIC),
+                                  .state_names = states,
+                                  .arenas = arenas,
+                                  .caches = caches,
+                                  .settings = settings,
+                                  .events = events,
+                                  .samples = samples,
+                                  .sample_count = sample_count,
+                                  .calls = calls,
+                                  .call_count = SEEMALLOC_CALL_COUNT,
+                                  .counters = counters};
     head.arena_count = list_arenas(arenas);
     head.cache_count = list_caches(caches);
     head.setting_count = list_settings(settings);

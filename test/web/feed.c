@@ -79,15 +79,15 @@ int main(int argc, char **argv) {
 
     const char *states[SEEMALLOC_STATE_COUNT];
     for (int i = 0; i < SEEMALLOC_STATE_COUNT; i++) states[i] = "s";
-    const struct heap_number ledger[] = {{"a", 1}, {"b", UINT64_C(1) << 50}};
-    const struct heap_head head = {.process = "\"\\</script>\x01 \xc3\xa9 \xff \xed\xa0\x80",
-                                   .version = "0",
-                                   .read = "core",
-                                   .torn = true,
-                                   .clock = UINT64_MAX,
-                                   .state_names = states,
-                                   .ledger = ledger,
-                                   .ledger_count = 2};
+    const struct heap_data_number ledger[] = {{"a", 1}, {"b", UINT64_C(1) << 50}};
+    const struct heap_data_head head = {.process = "\"\\</script>\x01 \xc3\xa9 \xff \xed\xa0\x80",
+                                        .version = "0",
+                                        .read = "core",
+                                        .torn = true,
+                                        .clock = UINT64_MAX,
+                                        .state_names = states,
+                                        .ledger = ledger,
+                                        .ledger_count = 2};
     if (!heap_data_close(data, &head)) {
         fprintf(stderr, "feed: %s\n", strerror(errno));
         return 1;
