@@ -165,7 +165,18 @@ extern "C" {
     FIELD(conf_row_name, "offset in a row: address of the name")                                                                           \
     FIELD(conf_row_default, "offset in a row, 64 bits")                                                                                    \
     FIELD(conf_row_unit, "offset in a row: address of the unit")                                                                           \
-    FIELD(state_total, "count: of enum seemalloc_state")
+    FIELD(state_total, "count: of enum seemalloc_state")                                                                                   \
+    FIELD(arena_sweep_loose, "offset, 64 bits: blocks in no list that look like blocks in use, for they are just being merged")            \
+    FIELD(fast_count, "offset in a fast bin, 32 bits: blocks; the last that came, number fast_count - 1, is the first of the lane with "   \
+                      "that number modulo fast_lanes")                                                                                     \
+    FIELD(cache_word, "offset: address of its thread's pointer to it, which lies at one distance from the thread pointer in all threads")  \
+    FIELD(cache_watch, "offset, 32 bits: not 0 while limits of hits say nothing; then they are in cache_room")                             \
+    FIELD(cache_room, "offset: class_total times 16 bits: the magazines' limits in blocks while the cache is watched")                     \
+    FIELD(cache_classes, "offset, 32 bits: classes below this are served")                                                                 \
+    FIELD(cache_net, "offset: class_total times 64 bits, signed: blocks taken from arenas less those given back")                          \
+    FIELD(cache_held, "offset, 64 bits, signed: the same in bytes of all classes")                                                         \
+    FIELD(cache_ceiling, "offset, 64 bits, signed: as long as it holds no more than this, magazines grow without regard to what it holds") \
+    FIELD(cache_swing, "offset, 64 bits: what the limits may add up to beyond cache_budget meanwhile")
 
 struct seemalloc_descriptor {
 #define SEEMALLOC_DESCRIPTOR_FIELD(name, sentence) uint64_t name;

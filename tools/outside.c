@@ -31,6 +31,15 @@ int outside_warn(const struct process *process) {
     const struct heap *heap = &process->heap;
     for (size_t i = 0; i < heap->arena_count; i++) {
         if (!heap->arenas[i].is_torn) continue;
+        if (heap->is_live) {
+            tool_say("arena %u is torn: it changed while it was read; its figures may not fit together", heap->arenas[i].id);
+            continue;
+        }
+        if (heap->arenas[i].loose != 0) {
+            tool_say("arena %u is torn: %" PRIu64 " free blocks that were just being merged count as in use", heap->arenas[i].id,
+                     heap->arenas[i].loose);
+            continue;
+        }
         tool_say("arena %u is torn: at each of %u tries a thread was changing it; its figures may not fit together", heap->arenas[i].id,
                  process->tries);
     }
@@ -61,6 +70,7 @@ void outside_json(struct json_writer *json, const struct process *process) {
     writer_text(json, "library_version", text);
     writer_number(json, "descriptor_version", heap->descriptor.version);
     writer_number(json, "page_size", process->live.source.page_size);
+    writer_text(json, "read", heap->is_live ? "live" : "frozen");
     writer_number(json, "frozen_ns", process->frozen);
     writer_number(json, "tries", process->tries);
     writer_close(json, '}');
@@ -87,8 +97,12 @@ void outside_json(struct json_writer *json, const struct process *process) {
 void outside_head(FILE *out, const struct process *process) {
     char text[40];
     version(text, sizeof text, process->heap.descriptor.library_version);
-    fprintf(out, "process %d (%s), seemalloc %s; frozen for %.1f ms\n", (int)process->live.pid, process->live.command, text,
-            (double)process->frozen / 1e6);
+    fprintf(out, "process %d (%s), seemalloc %s; ", (int)process->live.pid, process->live.command, text);
+    if (process->heap.is_live) {
+        fputs("read while it ran: cached blocks count as in use\n", out);
+    } else {
+        fprintf(out, "frozen for %.1f ms\n", (double)process->frozen / 1e6);
+    }
     if (process->heap.is_torn) fputs("TORN: figures of what is marked so may not fit together\n", out);
     if (process->heap.fault.text[0] != '\0') fprintf(out, "CORRUPTED: %s\n", process->heap.fault.text);
 }

@@ -11,7 +11,7 @@ bool outside_pid(const char *command, int argc, char **argv, int first, pid_t *p
 /* What is torn, corrupted or not known, in words on standard error; the status that follows: 1 for a heap that is corrupted, else 0. */
 int outside_warn(const struct process *process);
 
-/* {"process": …, "complete": …, "torn": […], "fault": …} to begin with; the braces stay open. */
+/* {"process": …, "torn": […], "corrupted": …, "pages_known": …} to begin with; the braces stay open. */
 void outside_json(struct json_writer *json, const struct process *process);
 
 /* "process 12 (redis-server), seemalloc 0.1.0 from …" */

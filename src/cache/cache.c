@@ -136,6 +136,7 @@ static NOINLINE struct cache *cache_begin(void) {
     struct cache *cache = cache_new();
     if (cache == NULL) return NULL;
     add_relaxed(&live_caches, 1);
+    cache->word = &owned;
     cache->arena = arena_attach(prim_is_main_thread());
     cache->misses = cache->misses_aged = cache->turns = 0;
     cache->tended = cache->aged = cache->come = os_clock();

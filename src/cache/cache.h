@@ -59,6 +59,7 @@ struct cache {
     struct magazine magazine[CLASS_COUNT];
     struct arena *arena;
     struct cache *next;  /* all caches ever made; set before it is linked */
+    const void *word;    /* the pointer to it that its thread has; who reads it knows the thread by where it stands */
     uint32_t state;      /* enum cache_state; atomic */
     uint32_t slow;       /* its thread is on a slow path: a signal handler's misses go to the arena */
     uint32_t torn;       /* a magazine is being moved: a forked child must not trust this cache */

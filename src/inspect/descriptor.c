@@ -171,6 +171,17 @@ EXPORT const struct seemalloc_descriptor seemalloc_descriptor = {
     .conf_row_unit = offsetof(struct conf_row, unit),
 
     .state_total = SEEMALLOC_STATE_COUNT,
+
+    .arena_sweep_loose = IN_ARENA(sweep.loose),
+    .fast_count = offsetof(struct fast_bin, count),
+    .cache_word = IN_CACHE(word),
+    .cache_watch = IN_CACHE(watch),
+    .cache_room = IN_CACHE(room),
+    .cache_classes = IN_CACHE(classes),
+    .cache_net = IN_CACHE(net),
+    .cache_held = IN_CACHE(held),
+    .cache_ceiling = IN_CACHE(ceiling),
+    .cache_swing = IN_CACHE(swing),
 };
 
 /* A second, hidden name: the distance to it is known when the file is linked, whoever may interpose the first. */

@@ -13,7 +13,11 @@
 static void mark_cached(struct reading *reading, struct heap_cache *cache, uint64_t mem) {
     struct heap_chunk *chunk = heap_chunk_at(reading, mem - reading->d->chunk_header);
     cache->blocks++;
-    if (chunk != NULL && chunk->state == SEEMALLOC_IN_USE) chunk->state = SEEMALLOC_CACHED;
+    if (reading->heap->is_live) return;
+    if (chunk != NULL && chunk->state == SEEMALLOC_IN_USE) {
+        chunk->state = SEEMALLOC_CACHED;
+        list_add(reading, chunk);
+    }
     if (chunk == NULL && !cache->is_torn && !reading->heap->is_torn) {
         heap_fault(reading, NULL, "the thread cache 0x%" PRIx64 " holds 0x%" PRIx64 ", which is no block", cache->address, mem);
     }
@@ -32,18 +36,36 @@ static int64_t count_below(const struct seemalloc_descriptor *d, uint64_t cache,
     return -1;
 }
 
+/* How many blocks a magazine may hold; what hits go by says so only while the cache is not watched. */
+static uint32_t limit_of(const struct seemalloc_descriptor *d, const struct view *view, uint64_t size_class) {
+    uint64_t magazine = d->cache_magazine + size_class * d->magazine_size;
+    if (view_32(view, d->cache_watch) != 0) return view_32(view, d->cache_room + 2 * size_class) & 0xffff;
+    uint64_t bottom = view_64(view, magazine + d->magazine_bottom), limit = view_64(view, magazine + d->magazine_limit);
+    return limit > bottom && limit - bottom < d->cache_size ? (uint32_t)((limit - bottom) / 8) : 0;
+}
+
 static void read_magazines(struct reading *reading, struct heap_cache *cache, const struct view *view) {
     const struct seemalloc_descriptor *d = reading->d;
+    size_t number = reading->heap->cache_count;
+    cache->magazines = need_memory(NULL, d->class_total, sizeof *cache->magazines);
+    for (uint64_t i = 0; i < d->class_total; i++) cache->magazines[i] = (struct heap_magazine){.list = HEAP_NO_LIST};
     for (uint64_t size_class = 2; size_class < d->class_total; size_class++) {
         uint64_t slots, top = view_64(view, d->cache_magazine + size_class * d->magazine_size + d->magazine_top);
         int64_t count = count_below(d, view->address, size_class, top, &slots);
         if (count < 0 && !cache->is_torn) {
             heap_fault(reading, NULL, "the thread cache 0x%" PRIx64 ": its magazine %" PRIu64 " is broken", view->address, size_class);
         }
+        list_begin(reading, HEAP_MAGAZINE, number, size_class);
         for (int64_t i = 0; i < count; i++) mark_cached(reading, cache, view_64(view, slots + (uint64_t)i * 8));
+        cache->magazines[size_class] = (struct heap_magazine){.list = list_end(reading),
+                                                              .blocks = count > 0 ? (uint32_t)count : 0,
+                                                              .limit = limit_of(d, view, size_class),
+                                                              .net = (int64_t)view_64(view, d->cache_net + size_class * 8)};
     }
     uint64_t moving = view_32(view, d->cache_transit_count);
+    list_begin(reading, HEAP_TRANSIT, number, 0);
     for (uint64_t i = 0; i < moving && i < d->cache_transit_most; i++) mark_cached(reading, cache, view_64(view, d->cache_transit + i * 8));
+    list_end(reading);
 }
 
 static uint64_t first_cache(const struct reading *reading) {
@@ -65,6 +87,11 @@ void read_caches(struct reading *reading) {
                                    .state = view_32(&view, d->cache_state),
                                    .reserved = view_64(&view, d->cache_reserved),
                                    .budget = view_64(&view, d->cache_budget),
+                                   .swing = view_64(&view, d->cache_swing),
+                                   .held = (int64_t)view_64(&view, d->cache_held),
+                                   .ceiling = (int64_t)view_64(&view, d->cache_ceiling),
+                                   .word = view_64(&view, d->cache_word),
+                                   .classes = view_32(&view, d->cache_classes),
                                    .arena = -1};
         cache.is_torn = cache.state == d->cache_live && view_32(&view, d->cache_torn) != 0;
         heap->is_torn |= cache.is_torn;
@@ -189,6 +216,22 @@ static void read_settings(struct reading *reading) {
     view_free(&rows);
 }
 
+static void read_events(struct reading *reading, const struct view *view) {
+    const struct seemalloc_descriptor *d = reading->d;
+    struct heap *heap = reading->heap;
+    uint64_t count = view_64(view, d->os_event_count), most = d->event_most;
+    if (most == 0 || most > d->os_counters_size) return;
+    heap->events = need_memory(NULL, most, sizeof *heap->events);
+    for (uint64_t i = count > most ? count - most : 0; i < count; i++) {
+        uint64_t event = d->os_events + i % most * d->event_size;
+        if (view_64(view, event + d->event_sequence) != i + 1) continue; /* it was being written */
+        heap->events[heap->event_count++] = (struct heap_event){.time = view_64(view, event + d->event_time),
+                                                                .address = view_64(view, event + d->event_address),
+                                                                .bytes = view_64(view, event + d->event_bytes),
+                                                                .call = view_32(view, event + d->event_call)};
+    }
+}
+
 void read_counters(struct reading *reading) {
     const struct seemalloc_descriptor *d = reading->d;
     struct heap *heap = reading->heap;
@@ -200,6 +243,7 @@ void read_counters(struct reading *reading) {
     for (uint64_t i = 0; i < SEEMALLOC_CALL_COUNT && i < d->call_total; i++) heap->calls[i] = view_64(&view, d->os_calls + i * 8);
     heap->failures = view_64(&view, d->os_failures);
     heap->metadata_bytes = view_64(&view, d->os_metadata_bytes);
+    read_events(reading, &view);
     view_free(&view);
     heap->heap_peak = value_at(reading, d->heap_peak);
     heap->in_use_peak = value_at(reading, d->in_use_peak);

@@ -30,16 +30,17 @@ static uint64_t now(void) {
 
 static void nap(void) { nanosleep(&(struct timespec){.tv_nsec = STOP_NAP}, NULL); }
 
-static uint64_t stack_pointer(pid_t tid) {
+static void read_registers(struct live_thread *thread) {
     struct user_regs_struct registers;
     struct iovec to = {&registers, sizeof registers};
-    if (ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, &to) != 0) return 0;
+    if (ptrace(PTRACE_GETREGSET, thread->tid, NT_PRSTATUS, &to) != 0) return;
 #if defined(__x86_64__)
-    return registers.rsp;
+    thread->stack_pointer = registers.rsp;
+    thread->thread_pointer = registers.fs_base;
 #elif defined(__aarch64__)
-    return registers.sp;
-#else
-    return 0;
+    thread->stack_pointer = registers.sp;
+    to = (struct iovec){&thread->thread_pointer, sizeof thread->thread_pointer};
+    if (ptrace(PTRACE_GETREGSET, thread->tid, NT_ARM_TLS, &to) != 0) thread->thread_pointer = 0;
 #endif
 }
 
@@ -92,7 +93,7 @@ static bool await(const struct live *live, struct live_thread *thread) {
             if (!WIFSTOPPED(status)) return false;
             thread->stopped = true;
             thread->signal = status >> 16 == 0 ? WSTOPSIG(status) : 0; /* else an event: ours, or that the process is stopped */
-            thread->stack_pointer = stack_pointer(thread->tid);
+            read_registers(thread);
             return true;
         }
         uint64_t waited = now() - begin;

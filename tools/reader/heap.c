@@ -31,6 +31,10 @@ bool heap_fault(struct reading *reading, struct heap_arena *arena, const char *f
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    if (reading->heap->is_live) { /* things changed while they were read */
+        reading->heap->is_torn = true;
+        if (arena != NULL) arena->is_torn = true;
+    }
     if (arena == NULL) return fault_note(&reading->heap->fault, "%s", text);
     if (!arena->is_torn) fault_note(&reading->heap->fault, "arena %u: %s", arena->id, text);
     return fault_note(&arena->fault, "%s", text);
@@ -49,7 +53,10 @@ uint64_t heap_resident(const uint8_t *page, uint64_t base, uint64_t page_size, u
 
 /* --- arenas ------------------------------------------------------------------------------------------------------------------------------------ */
 
-static bool lock_is_held(const struct seemalloc_descriptor *d, uint64_t word) { return word != 0 && word != d->lock_abandoned; }
+/* Its lock is held, or a sweep is half done: the blocks of that can't be told from those in use. */
+static bool is_changing(const struct seemalloc_descriptor *d, uint64_t lock, uint64_t loose) {
+    return lock != d->lock_abandoned && (lock != 0 || loose != 0);
+}
 
 static uint64_t arena_address(struct source *source, const struct seemalloc_descriptor *d, uint32_t id) {
     uint64_t address = 0;
@@ -66,9 +73,11 @@ bool heap_is_quiet(const struct seemalloc_descriptor *d, struct source *source) 
     uint32_t count;
     if (!arena_total(source, d, &count, NULL)) return true; /* heap_read will say what is wrong */
     for (uint32_t id = 0; id < count; id++) {
-        uint64_t word = 0;
-        if (source->read(source, arena_address(source, d, id) + d->arena_lock, &word, sizeof word, NULL) && lock_is_held(d, word))
+        uint64_t lock = 0, loose = 0, arena = arena_address(source, d, id);
+        if (source->read(source, arena + d->arena_lock, &lock, sizeof lock, NULL) &&
+            source->read(source, arena + d->arena_sweep_loose, &loose, sizeof loose, NULL) && is_changing(d, lock, loose)) {
             return false;
+        }
     }
     uint64_t at = 0, next;
     source->read(source, d->cache_all, &at, sizeof at, NULL);
@@ -92,7 +101,7 @@ static bool read_arena(struct reading *reading, uint32_t id, struct fault *fault
     if (!view_read(view, reading->source, address, d->arena_size, NULL)) {
         return fault_note(fault, "the table of arenas is corrupted: arena %u is at 0x%" PRIx64 ", where nothing can be read", id, address);
     }
-    uint64_t lock = view_64(view, d->arena_lock);
+    uint64_t lock = view_64(view, d->arena_lock), loose = view_64(view, d->arena_sweep_loose);
     *arena = (struct heap_arena){.address = address,
                                  .id = id,
                                  .top = view_64(view, d->arena_top),
@@ -104,7 +113,8 @@ static bool read_arena(struct reading *reading, uint32_t id, struct fault *fault
                                  .threads = view_32(view, d->arena_threads),
                                  .is_spare = (view_32(view, d->arena_is_spare) & 0xff) != 0,
                                  .is_abandoned = lock == d->lock_abandoned,
-                                 .is_torn = lock_is_held(d, lock)};
+                                 .loose = loose,
+                                 .is_torn = is_changing(d, lock, loose)};
     reading->heap->is_torn |= arena->is_torn;
     return true;
 }
@@ -151,6 +161,69 @@ struct heap_chunk *heap_chunk_at(struct reading *reading, uint64_t address) {
     return NULL;
 }
 
+/* --- lists ------------------------------------------------------------------------------------------------------------------------------------- */
+
+void list_begin(struct reading *reading, enum heap_list_kind kind, size_t owner, size_t number) {
+    struct heap *heap = reading->heap;
+    GROW(heap->lists, heap->list_count, reading->list_room);
+    heap->lists[heap->list_count++] =
+        (struct heap_list){.kind = kind, .owner = (uint32_t)owner, .number = (uint32_t)number, .first = heap->listed_count};
+}
+
+void list_add(struct reading *reading, struct heap_chunk *chunk) {
+    struct heap *heap = reading->heap;
+    struct heap_list *list = &heap->lists[heap->list_count - 1];
+    GROW(heap->listed, heap->listed_count, reading->listed_room);
+    heap->listed[heap->listed_count++] = (uint32_t)(chunk - heap->chunks);
+    chunk->list = (uint32_t)(heap->list_count - 1);
+    list->count++;
+    list->bytes += chunk->size;
+}
+
+uint32_t list_end(struct reading *reading) {
+    struct heap *heap = reading->heap;
+    if (heap->lists[heap->list_count - 1].count == 0) {
+        heap->list_count--;
+        return HEAP_NO_LIST;
+    }
+    return (uint32_t)(heap->list_count - 1);
+}
+
+/* --- for those who ask ---------------------------------------------------------------------------------------------------------------------------- */
+
+const struct heap_chunk *heap_chunk_holding(const struct heap *heap, uint64_t address) {
+    for (size_t i = 0; i < heap->region_count; i++) {
+        const struct heap_region *region = &heap->regions[i];
+        if (address < region->start || address >= region->end || region->count == 0) continue;
+        size_t low = region->first, high = region->first + region->count; /* the last that does not begin behind it */
+        while (high - low > 1) {
+            size_t middle = low + (high - low) / 2;
+            if (heap->chunks[middle].address <= address) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        const struct heap_chunk *chunk = &heap->chunks[low];
+        return address - chunk->address < chunk->size ? chunk : NULL;
+    }
+    return NULL;
+}
+
+const struct heap_block *heap_block_holding(const struct heap *heap, uint64_t address) {
+    for (size_t i = 0; i < heap->block_count; i++) {
+        if (address >= heap->blocks[i].start && address - heap->blocks[i].start < heap->blocks[i].length) return &heap->blocks[i];
+    }
+    return NULL;
+}
+
+uint64_t heap_setting(const struct heap *heap, const char *name) {
+    for (size_t i = 0; i < heap->setting_count; i++) {
+        if (strcmp(heap->settings[i].name, name) == 0) return heap->settings[i].value;
+    }
+    return 0;
+}
+
 /* --- all ------------------------------------------------------------------------------------------------------------------------------------------ */
 
 static void sum_up(struct heap *heap) {
@@ -162,10 +235,10 @@ static void sum_up(struct heap *heap) {
     }
 }
 
-bool heap_read(struct heap *heap, struct source *source, const struct seemalloc_descriptor *descriptor, const char *library,
+bool heap_read(struct heap *heap, struct source *source, const struct seemalloc_descriptor *descriptor, const char *library, bool is_live,
                struct fault *fault) {
     uint32_t count;
-    *heap = (struct heap){.descriptor = *descriptor, .library = library, .pages_known = true};
+    *heap = (struct heap){.descriptor = *descriptor, .library = library, .pages_known = true, .is_live = is_live};
     struct reading reading = {.heap = heap, .source = source, .d = &heap->descriptor};
     if (!arena_total(source, reading.d, &count, fault)) return false;
     if (!source->read(source, reading.d->link_secret, &reading.link_secret, sizeof reading.link_secret, fault)) return false;
@@ -187,6 +260,7 @@ bool heap_read(struct heap *heap, struct source *source, const struct seemalloc_
         read_counters(&reading);
         read_ranges(&reading);
         sum_up(heap);
+        if (is_live) heap->fault = (struct fault){0};
     }
     for (uint32_t id = 0; id < count; id++) view_free(&reading.arena[id]);
     free(reading.arena);
@@ -198,6 +272,10 @@ bool heap_read(struct heap *heap, struct source *source, const struct seemalloc_
 
 void heap_free(struct heap *heap) {
     for (size_t i = 0; i < heap->region_count; i++) free(heap->regions[i].page);
+    for (size_t i = 0; i < heap->cache_count; i++) free(heap->caches[i].magazines);
+    free(heap->events);
+    free(heap->lists);
+    free(heap->listed);
     free(heap->arenas);
     free(heap->regions);
     free(heap->chunks);

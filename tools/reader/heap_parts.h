@@ -16,7 +16,7 @@ struct reading {
     const struct seemalloc_descriptor *d;
     struct view *arena;      /* copies of the arenas' structs */
     struct free_chunk *free; /* of the arena that is being read, by address */
-    size_t free_count, free_room, chunk_room, span_room, region_room, range_room, block_room, cache_room;
+    size_t free_count, free_room, chunk_room, span_room, region_room, range_room, block_room, cache_room, list_room, listed_room;
     uint32_t *by_address; /* regions of all arenas */
     uint64_t link_secret;
 };
@@ -31,6 +31,12 @@ bool heap_fault(struct reading *reading, struct heap_arena *arena, const char *f
 
 /* The chunk that begins at `address`, or NULL. Once all arenas are walked. */
 struct heap_chunk *heap_chunk_at(struct reading *reading, uint64_t address);
+
+/* Begins a list; and adds a chunk to the one begun last. */
+void list_begin(struct reading *reading, enum heap_list_kind kind, size_t owner, size_t number);
+void list_add(struct reading *reading, struct heap_chunk *chunk);
+/* Ends it: one that has nothing in it is none. Its index, or HEAP_NO_LIST. */
+uint32_t list_end(struct reading *reading);
 
 void walk_regions(struct reading *reading,
                   size_t arena); /* walk.c: an arena's regions and their chunks: in use, top, fencepost, or free somewhere */

@@ -38,6 +38,7 @@ static bool read_ring(struct reading *reading, size_t index, uint64_t bin) {
         if (chunk->bin != -1)
             return heap_fault(reading, arena, "chunk 0x%" PRIx64 " is in bin %d and, once more, in bin %" PRIu64, at, chunk->bin, bin);
         if (here->bk != before) heap_fault(reading, arena, "chunk 0x%" PRIx64 " in bin %" PRIu64 ": its links don't agree", at, bin);
+        list_add(reading, chunk);
         chunk->bin = (int16_t)bin;
         chunk->state = (uint8_t)state_of(d, arena, at, bin);
         before = at;
@@ -51,7 +52,11 @@ void read_rings(struct reading *reading, size_t index) {
     if (arena->is_abandoned ||
         view_64(&reading->arena[index], reading->d->arena_bins + reading->d->bin_unsorted * reading->d->bin_size) == 0)
         return;
-    for (uint64_t bin = reading->d->bin_unsorted; bin <= reading->d->bin_last; bin++) read_ring(reading, index, bin);
+    for (uint64_t bin = reading->d->bin_unsorted; bin <= reading->d->bin_last; bin++) {
+        list_begin(reading, HEAP_BIN, index, bin);
+        read_ring(reading, index, bin);
+        list_end(reading);
+    }
     for (size_t i = 0; i < reading->free_count; i++) {
         if (reading->heap->chunks[reading->free[i].chunk].bin == -1) {
             heap_fault(reading, arena, "chunk 0x%" PRIx64 " is free, but in no bin", reading->free[i].address);
@@ -68,18 +73,53 @@ static bool mark_block(struct reading *reading, struct heap_arena *arena, uint64
         return heap_fault(reading, arena, "a list (%s) leads to 0x%" PRIx64 ", which is %s", heap_state_name(state), mem,
                           chunk == NULL ? "no block of this arena" : heap_state_name(chunk->state));
     }
+    list_add(reading, chunk);
     chunk->state = (uint8_t)state;
     if (state == SEEMALLOC_FAST) chunk->bin = (int16_t)(chunk->size / reading->d->chunk_align - 2);
     return true;
 }
 
+/* Marks a block of a chain; the next one, or 0. */
+static uint64_t follow(struct reading *reading, struct heap_arena *arena, uint64_t mem, unsigned state) {
+    uint64_t link;
+    if (!mark_block(reading, arena, mem, state) || !reading->source->read(reading->source, mem, &link, sizeof link, &arena->fault))
+        return 0;
+    return link ^ reading->link_secret;
+}
+
 /* Ends by itself: each block is marked once. */
-static void read_chain(struct reading *reading, struct heap_arena *arena, uint64_t mem, unsigned state) {
-    while (mem != 0 && mark_block(reading, arena, mem, state)) {
-        uint64_t link;
-        if (!reading->source->read(reading->source, mem, &link, sizeof link, &arena->fault)) return;
-        mem = link ^ reading->link_secret;
+static void read_inbox(struct reading *reading, size_t index) {
+    const struct seemalloc_descriptor *d = reading->d;
+    struct heap_arena *arena = &reading->heap->arenas[index];
+    const struct view *view = &reading->arena[index];
+    list_begin(reading, HEAP_INBOX, index, 0);
+    for (uint64_t mem = view_64(view, d->arena_inbox_rest); mem != 0;) mem = follow(reading, arena, mem, SEEMALLOC_INBOX);
+    for (uint64_t mem = view_64(view, d->arena_inbox); mem != 0;) mem = follow(reading, arena, mem, SEEMALLOC_INBOX);
+    list_end(reading);
+}
+
+/* The lanes in turn, so that the block comes first that would be taken first. */
+static void read_fast(struct reading *reading, size_t index, uint64_t number) {
+    enum { LANES_MOST = 64 };
+    const struct seemalloc_descriptor *d = reading->d;
+    struct heap_arena *arena = &reading->heap->arenas[index];
+    const struct view *view = &reading->arena[index];
+    uint64_t bin = d->arena_fast + number * d->fast_bin_size, mem[LANES_MOST];
+    uint32_t count = view_32(view, bin + d->fast_count);
+    if (d->fast_lanes == 0 || d->fast_lanes > LANES_MOST) {
+        heap_fault(reading, arena, "fast bins can't have %" PRIu64 " lanes", d->fast_lanes);
+        return;
     }
+    for (uint64_t lane = 0; lane < d->fast_lanes; lane++) mem[lane] = view_64(view, bin + d->fast_lane + lane * 8);
+    list_begin(reading, HEAP_FAST_BIN, index, number);
+    while (count != 0 && mem[(count - 1) % d->fast_lanes] != 0) {
+        uint64_t *at = &mem[--count % d->fast_lanes];
+        *at = follow(reading, arena, *at, SEEMALLOC_FAST);
+    }
+    bool rest = count != 0;
+    for (uint64_t lane = 0; lane < d->fast_lanes; lane++) rest |= mem[lane] != 0;
+    if (rest) heap_fault(reading, arena, "fast bin %" PRIu64 " has another number of blocks than it says", number);
+    list_end(reading);
 }
 
 void read_chains(struct reading *reading, size_t index) {
@@ -87,13 +127,8 @@ void read_chains(struct reading *reading, size_t index) {
     struct heap_arena *arena = &reading->heap->arenas[index];
     const struct view *view = &reading->arena[index];
     if (arena->is_abandoned) return;
-    read_chain(reading, arena, view_64(view, d->arena_inbox), SEEMALLOC_INBOX);
-    read_chain(reading, arena, view_64(view, d->arena_inbox_rest), SEEMALLOC_INBOX);
-    for (uint64_t i = 0; i < d->fast_bins; i++) {
-        for (uint64_t lane = 0; lane < d->fast_lanes; lane++) {
-            read_chain(reading, arena, view_64(view, d->arena_fast + i * d->fast_bin_size + d->fast_lane + lane * 8), SEEMALLOC_FAST);
-        }
-    }
+    read_inbox(reading, index);
+    for (uint64_t i = 0; i < d->fast_bins; i++) read_fast(reading, index, i);
     for (uint64_t i = 0; i < d->parked_slots * d->parked_depth; i++) {
         uint64_t batch = d->arena_parked + i * d->parked_size;
         uint32_t count = view_32(view, batch + d->parked_count);
@@ -101,8 +136,10 @@ void read_chains(struct reading *reading, size_t index) {
             heap_fault(reading, arena, "a parked batch has %u blocks, %" PRIu64 " at most can be", count, d->parked_most);
             continue;
         }
+        list_begin(reading, HEAP_PARKED, index, i / d->parked_depth);
         for (uint32_t k = 0; k < count; k++) {
             mark_block(reading, arena, view_64(view, batch + d->parked_blocks + (uint64_t)k * 8), SEEMALLOC_PARKED);
         }
+        list_end(reading);
     }
 }

@@ -12,9 +12,9 @@
 
 struct live_thread {
     pid_t tid;
-    bool stopped;           /* else it is in an uninterruptible wait of the kernel and can't run before it stops */
-    int signal;             /* that was about to be delivered, and is when it goes on */
-    uint64_t stack_pointer; /* 0: not known */
+    bool stopped;                           /* else it is in an uninterruptible wait of the kernel and can't run before it stops */
+    int signal;                             /* that was about to be delivered, and is when it goes on */
+    uint64_t stack_pointer, thread_pointer; /* 0: not known; the latter is what its own variables are found by */
 };
 
 struct live {

@@ -53,8 +53,13 @@ static struct heap_chunk *add_chunk(struct reading *reading, uint32_t region, ui
     struct heap *heap = reading->heap;
     GROW(heap->chunks, heap->chunk_count, reading->chunk_room);
     struct heap_chunk *chunk = &heap->chunks[heap->chunk_count++];
-    *chunk = (struct heap_chunk){
-        .address = address, .size = size, .region = region, .bin = -1, .state = (uint8_t)state, .flags = (uint8_t)flags};
+    *chunk = (struct heap_chunk){.address = address,
+                                 .size = size,
+                                 .region = region,
+                                 .list = HEAP_NO_LIST,
+                                 .bin = -1,
+                                 .state = (uint8_t)state,
+                                 .flags = (uint8_t)flags};
     heap->regions[region].count++;
     return chunk;
 }
