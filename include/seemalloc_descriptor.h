@@ -171,6 +171,7 @@ extern "C" {
                       "that number modulo fast_lanes")                                                                                     \
     FIELD(cache_word, "offset: address of its thread's pointer to it, which lies at one distance from the thread pointer in all threads")  \
     FIELD(cache_watch, "offset, 32 bits: not 0 while limits of hits say nothing; then they are in cache_room")                             \
+    FIELD(watch_drain, "value: of cache_watch: magazines don't grow, for the thread does nothing but free")                                \
     FIELD(cache_room, "offset: class_total times 16 bits: the magazines' limits in blocks while the cache is watched")                     \
     FIELD(cache_classes, "offset, 32 bits: classes below this are served")                                                                 \
     FIELD(cache_net, "offset: class_total times 64 bits, signed: blocks taken from arenas less those given back")                          \

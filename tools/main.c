@@ -21,6 +21,14 @@ static const char main_help[] = "Usage: seemalloc COMMAND [OPTION]... [ARGUMENT]
                                 "  story    play nine pictures of a heap on the real allocator and draw them\n"
                                 "  stats    show where each resident byte of a running process is\n"
                                 "  pins     show which blocks keep free memory from going back to the system\n"
+                                "  map      draw the heap of a running process, or write a page with it\n"
+                                "  bins     show what lies in its bins, fast bins, parked batches and inboxes\n"
+                                "  arenas   show its arenas and their regions\n"
+                                "  threads  show its thread caches and what they hold\n"
+                                "  chunk    show the chunk that holds an address\n"
+                                "  explain  say in words what an address is, and what freeing it would do\n"
+                                "  try-malloc\n"
+                                "           say which way a request would go now\n"
                                 "  help     show this text, or the help of a command: seemalloc help run\n"
                                 "\n"
                                 "Options:\n"
@@ -38,6 +46,13 @@ static const struct command {
     {"story", story_help, story_main},
     {"stats", stats_help, stats_main},
     {"pins", pins_help, pins_main},
+    {"map", map_help, map_main},
+    {"bins", bins_help, bins_main},
+    {"arenas", arenas_help, arenas_main},
+    {"threads", threads_help, threads_main},
+    {"chunk", chunk_help, chunk_main},
+    {"explain", explain_help, explain_main},
+    {"try-malloc", try_malloc_help, try_malloc_main},
 };
 
 void tool_say(const char *format, ...) {
@@ -107,13 +122,13 @@ int main(int argc, char **argv) {
         }
         return tool_usage("", "unknown option '%s'", tool_bad_option(argv));
     }
-    if (optind >= argc) return tool_usage("", "a command is missing: run, story, stats, pins or help");
+    if (optind >= argc) return tool_usage("", "a command is missing: 'seemalloc help' lists them");
 
     argc -= optind;
     argv += optind;
     optind = 0; /* glibc: start afresh with the command's own options */
     if (strcmp(argv[0], "help") == 0) return help_main(argc, argv);
     const struct command *command = command_find(argv[0]);
-    if (!command) return tool_usage("", "there is no command '%s': expected run, story, stats, pins or help", argv[0]);
+    if (!command) return tool_usage("", "there is no command '%s'; 'seemalloc help' lists them", argv[0]);
     return command->main(argc, argv);
 }

@@ -2,8 +2,10 @@
 #include "outside.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tool.h"
 
@@ -25,6 +27,60 @@ bool outside_pid(const char *command, int argc, char **argv, int first, pid_t *p
     }
     *pid = (pid_t)number;
     return true;
+}
+
+bool outside_number(const char *text, uint64_t *number) {
+    static const char units[] = "KMG";
+    char *end = NULL;
+    errno = 0;
+    *number = strtoull(text, &end, strncmp(text, "0x", 2) == 0 ? 16 : 10);
+    if (text[0] < '0' || text[0] > '9' || errno != 0) return false;
+    const char *unit = *end != '\0' ? strchr(units, *end) : NULL;
+    if (unit == NULL) return *end == '\0';
+    unsigned shift = 10 * (unsigned)(unit - units + 1);
+    if (end[1] != '\0' || *number > UINT64_MAX >> shift) return false;
+    *number <<= shift;
+    return true;
+}
+
+int outside_arguments(struct outside_arguments *arguments, const char *command, const char *help, const char *second, int argc,
+                      char **argv) {
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
+    *arguments = (struct outside_arguments){0};
+    for (int option; (option = getopt_long(argc, argv, "hj", options, NULL)) != -1;) {
+        switch (option) {
+        case 'h': fputs(help, stdout); return tool_finish(0);
+        case 'j': arguments->as_json = true; break;
+        default: return tool_usage(command, "unknown option '%s'", tool_bad_option(argv));
+        }
+    }
+    if (second != NULL && argc > optind + 2)
+        return tool_usage(command, "it takes a process and %s, got '%s' too", second, argv[optind + 2]);
+    if (!outside_pid(command, second != NULL && argc > optind + 1 ? optind + 1 : argc, argv, optind, &arguments->pid)) return STATUS_USAGE;
+    if (second == NULL) return -1;
+    if (argc < optind + 2) return tool_usage(command, "%s is missing", second);
+    if (outside_number(argv[optind + 1], &arguments->number)) return -1;
+    return tool_usage(command, "'%s' is not %s", argv[optind + 1], second);
+}
+
+bool outside_read(struct process *process, pid_t pid, bool is_live) {
+    struct fault fault = {0};
+    if (is_live ? !process_look(process, pid, &fault) : !process_read(process, pid, &fault)) {
+        tool_say("%s", fault.text);
+        return false;
+    }
+    process_thaw(process);
+    return true;
+}
+
+const char *outside_arena_kind(const struct heap_arena *arena) {
+    return arena->is_abandoned ? "abandoned" : arena->is_spare ? "spare" : arena->id == 0 ? "main" : "thread";
+}
+
+uint64_t outside_free(const struct heap_arena *arena) {
+    uint64_t sum = 0;
+    for (unsigned state = SEEMALLOC_PARKED; state <= SEEMALLOC_TOP; state++) sum += arena->bytes[state];
+    return sum;
 }
 
 int outside_warn(const struct process *process) {
@@ -54,7 +110,8 @@ int outside_warn(const struct process *process) {
     return 1;
 }
 
-static void version(char *text, size_t size, uint64_t number) {
+void outside_version(char *text, size_t size, const struct heap *heap) {
+    uint64_t number = heap->descriptor.library_version;
     snprintf(text, size, "%u.%u.%u", (unsigned)(number >> 32), (unsigned)(number >> 16 & 0xffff), (unsigned)(number & 0xffff));
 }
 
@@ -66,7 +123,7 @@ void outside_json(struct json_writer *json, const struct process *process) {
     writer_number(json, "pid", (uint64_t)process->live.pid);
     writer_text(json, "command", process->live.command);
     writer_text(json, "library", process->library);
-    version(text, sizeof text, heap->descriptor.library_version);
+    outside_version(text, sizeof text, heap);
     writer_text(json, "library_version", text);
     writer_number(json, "descriptor_version", heap->descriptor.version);
     writer_number(json, "page_size", process->live.source.page_size);
@@ -96,7 +153,7 @@ void outside_json(struct json_writer *json, const struct process *process) {
 
 void outside_head(FILE *out, const struct process *process) {
     char text[40];
-    version(text, sizeof text, process->heap.descriptor.library_version);
+    outside_version(text, sizeof text, &process->heap);
     fprintf(out, "process %d (%s), seemalloc %s; ", (int)process->live.pid, process->live.command, text);
     if (process->heap.is_live) {
         fputs("read while it ran: cached blocks count as in use\n", out);

@@ -21,12 +21,26 @@ int run_main(int argc, char **argv);
 int story_main(int argc, char **argv);
 int stats_main(int argc, char **argv);
 int pins_main(int argc, char **argv);
+int map_main(int argc, char **argv);
+int bins_main(int argc, char **argv);
+int arenas_main(int argc, char **argv);
+int threads_main(int argc, char **argv);
+int chunk_main(int argc, char **argv);
+int explain_main(int argc, char **argv);
+int try_malloc_main(int argc, char **argv);
 int story_player_main(void);
 
 extern const char run_help[];
 extern const char story_help[];
 extern const char stats_help[];
 extern const char pins_help[];
+extern const char map_help[];
+extern const char bins_help[];
+extern const char arenas_help[];
+extern const char threads_help[];
+extern const char chunk_help[];
+extern const char explain_help[];
+extern const char try_malloc_help[];
 
 /* Writes "seemalloc: …" and a newline to stderr. */
 void tool_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -17,7 +17,6 @@
 #include "os/os.h"
 #include "os/report.h"
 
-#define REST_SHARE 32 /* of a request: half of what a size class rounds up */
 #define SURPLUS_SIZE KIB(64)
 #define SURPLUS_SHARE 10
 #define SURPLUS_LEAST MIB(1)

@@ -23,6 +23,9 @@
 #define PARK_SLOTS 65 /* kinds of batches that can be parked; what a slot means is the cache's matter */
 #define PARK_DEPTH 2  /* batches a slot */
 #define PARK_MAX 64   /* blocks a batch */
+#define PARK_SHARE 16 /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
+#define PARK_BYTES KIB(256)
+#define REST_SHARE 32 /* of a request: half of what a size class rounds up; less is not cut off */
 
 /* Last in, first out, in lanes: the i-th block that comes lies in lane i % FAST_LANES. Where one list would be walked with one cache miss after
  * the other, the lanes' misses overlap. */

@@ -22,8 +22,6 @@
 #define REGRET_DESERTED KIB(256) /* what of it an arena without threads may keep */
 #define REGRET_MOST MIB(4)
 #define PREFETCH_HEAP MIB(1) /* in a smaller one everything is near */
-#define PARK_SHARE 16        /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
-#define PARK_BYTES KIB(256)
 #define INBOX_SHARE 256
 #define INBOX_BYTES KIB(16)
 

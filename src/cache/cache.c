@@ -10,13 +10,8 @@
 #include "os/os.h"
 #include "os/report.h"
 
-#define CLASS_BYTES KIB(256) /* of a magazine of medium blocks */
-#define CLASS_COUNT_MIN 4
-#define FIRST_BYTES KIB(4) /* classes up to this size are opened by their first miss; the next one is */
-#define CLASS_FIRST_CLOSED (CLASS_EXACT + 33)
 _Static_assert(CLASS_SIZE_ABOVE(CLASS_FIRST_CLOSED - 1) <= FIRST_BYTES && CLASS_SIZE_ABOVE(CLASS_FIRST_CLOSED) > FIRST_BYTES,
                "the next one");
-#define TEND_EVERY 1000000u /* ns */
 #define COME_EVERY 20000u   /* ns */
 #define COME_AT_ONCE 500u
 #define TEND_LONGEST 20000000u /* in one slow path */
@@ -24,8 +19,6 @@ _Static_assert(CLASS_SIZE_ABOVE(CLASS_FIRST_CLOSED - 1) <= FIRST_BYTES && CLASS_
 #define ASKED_MOST 256         /* threads at a time */
 #define RELIEF_SHARE 32        /* what a request may take beyond its size is the rest of a chunk, */
 #define RELIEF_SLACK 4         /* and some pages */
-#define SHARE_SMALL 1          /* blocks held for each that may lie idle */
-#define SHARE_MEDIUM 16
 
 struct cache cache_none, cache_dead;
 __thread struct cache *cache_self __attribute__((tls_model("initial-exec"))) = &cache_none;

@@ -42,6 +42,15 @@
 #define CACHE_DECAY 256   /* for idle classes, */
 #define CACHE_WINDOW 1024 /* and in a window of the peak */
 
+/* A magazine's limit. */
+#define CLASS_BYTES KIB(256) /* of a magazine of medium blocks */
+#define CLASS_COUNT_MIN 4
+#define FIRST_BYTES KIB(4) /* classes up to this size are opened by their first miss; the next one is */
+#define CLASS_FIRST_CLOSED (CLASS_EXACT + 33)
+#define SHARE_SMALL 1 /* blocks held for each that may lie idle */
+#define SHARE_MEDIUM 16
+#define TEND_EVERY 1000000u /* ns between two looks at what memory may go back */
+
 struct magazine {
     void **top, **bottom, **limit;
 } __attribute__((aligned(32))); /* none crosses a cache line, and its offset is twice the size of a small class */

@@ -176,6 +176,7 @@ EXPORT const struct seemalloc_descriptor seemalloc_descriptor = {
     .fast_count = offsetof(struct fast_bin, count),
     .cache_word = IN_CACHE(word),
     .cache_watch = IN_CACHE(watch),
+    .watch_drain = WATCH_DRAIN,
     .cache_room = IN_CACHE(room),
     .cache_classes = IN_CACHE(classes),
     .cache_net = IN_CACHE(net),

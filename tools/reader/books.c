@@ -91,6 +91,7 @@ void read_caches(struct reading *reading) {
                                    .held = (int64_t)view_64(&view, d->cache_held),
                                    .ceiling = (int64_t)view_64(&view, d->cache_ceiling),
                                    .word = view_64(&view, d->cache_word),
+                                   .watch = view_32(&view, d->cache_watch),
                                    .classes = view_32(&view, d->cache_classes),
                                    .arena = -1};
         cache.is_torn = cache.state == d->cache_live && view_32(&view, d->cache_torn) != 0;
@@ -144,19 +145,6 @@ static void read_records(struct reading *reading, uint64_t address, uint64_t cou
     }
 }
 
-static uint64_t count_resident(struct reading *reading, uint64_t start, uint64_t end) {
-    uint64_t sum = 0, page_size = reading->source->page_size, step = page_size << 18;
-    for (uint64_t at = start; at < end; at += step) {
-        uint64_t to = end - at < step ? end : at + step;
-        bool known;
-        uint8_t *page = source_pages(reading->source, at, to, &known);
-        reading->heap->pages_known &= known;
-        sum += heap_resident(page, at, page_size, at, to);
-        free(page);
-    }
-    return sum;
-}
-
 void read_blocks(struct reading *reading) {
     const struct seemalloc_descriptor *d = reading->d;
     struct heap *heap = reading->heap;
@@ -179,7 +167,10 @@ void read_blocks(struct reading *reading) {
             heap_fault(reading, NULL, "the mapped blocks at 0x%" PRIx64 " overlap", block.start);
             continue;
         }
-        block.resident = count_resident(reading, block.start, block.start + block.length);
+        bool known;
+        block.page = source_pages(reading->source, block.start, block.start + block.length, &known);
+        heap->pages_known &= known;
+        block.resident = heap_resident(block.page, block.start, reading->source->page_size, block.start, block.start + block.length);
         heap->blocks[kept++] = block;
     }
     heap->block_count = kept;

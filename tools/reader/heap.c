@@ -272,6 +272,7 @@ bool heap_read(struct heap *heap, struct source *source, const struct seemalloc_
 
 void heap_free(struct heap *heap) {
     for (size_t i = 0; i < heap->region_count; i++) free(heap->regions[i].page);
+    for (size_t i = 0; i < heap->block_count; i++) free(heap->blocks[i].page);
     for (size_t i = 0; i < heap->cache_count; i++) free(heap->caches[i].magazines);
     free(heap->events);
     free(heap->lists);

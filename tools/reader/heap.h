@@ -73,6 +73,7 @@ struct heap_cache {
     int64_t held, ceiling;           /* as the descriptor says */
     uint64_t word;                   /* address of its thread's pointer to it */
     int32_t thread;                  /* the thread's id; 0: not known */
+    uint32_t watch;                  /* 0, or as the descriptor says */
     uint32_t classes;                /* those below are served */
     struct heap_magazine *magazines; /* class_total of them */
     uint32_t state;                  /* as the descriptor's cache_live … */
@@ -84,6 +85,7 @@ struct heap_cache {
 struct heap_block { /* a mapped block */
     uint64_t start, length, lead;
     uint64_t resident;
+    uint8_t *page; /* enum source_page */
 };
 
 struct heap_event {
