@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "reader/way.h"
+
 /* --- where -------------------------------------------------------------------------------------------------------------------------------------- */
 
 static bool in_heap(struct place *place, const struct heap *heap) {
@@ -95,26 +97,11 @@ static void into_arena(struct freeing *freeing, const struct place *place, const
     freeing->way = top ? FREE_TOP : all ? FREE_REGION : FREE_MERGE;
 }
 
-struct rules_widen place_widen(const struct heap *heap, const struct heap_cache *cache, unsigned size_class) {
-    const struct heap_magazine *magazine = &cache->magazines[size_class];
-    return (struct rules_widen){.size_class = size_class,
-                                .limit = magazine->limit,
-                                .net = magazine->net,
-                                .held = cache->held,
-                                .ceiling = cache->ceiling,
-                                .reserved = cache->reserved,
-                                .budget = cache->budget,
-                                .swing = cache->swing,
-                                .tcache_count = heap_setting(heap, "tcache_count"),
-                                .is_drained = cache->watch == heap->descriptor.watch_drain,
-                                .is_arena_shared = cache->arena >= 0 && heap->arenas[cache->arena].threads != 1};
-}
-
 /* False: the cache does not take it. */
 static bool into_magazine(struct freeing *freeing, const struct place *place, const struct heap *heap, const struct heap_cache *cache) {
     unsigned size_class = rules_class_below(place->chunk->size);
     if (cache == NULL || size_class >= cache->classes || size_class >= heap->descriptor.class_total) return false;
-    struct rules_widen widen = place_widen(heap, cache, size_class);
+    struct rules_widen widen = way_widening(heap, cache, size_class);
     const struct heap_magazine *magazine = &cache->magazines[size_class];
     if (rules_stays_closed(&widen)) return false;
     freeing->class_size = rules_class_size(size_class);

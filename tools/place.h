@@ -3,7 +3,6 @@
 #define SEEMALLOC_TOOL_PLACE_H
 
 #include "reader/process.h"
-#include "reader/rules.h"
 
 enum place_kind {
     PLACE_CHUNK,    /* of an arena */
@@ -64,9 +63,6 @@ struct freeing {
     uint64_t threshold;                     /* FREE_UNMAP: what the threshold slides to; 0: it stays */
     bool may_first_shed;                    /* the cache may first give back what lay idle */
 };
-
-/* What decides how a magazine of the cache grows. */
-struct rules_widen place_widen(const struct heap *heap, const struct heap_cache *cache, unsigned size_class);
 
 /* By the thread that has `cache`, which may be NULL: one without a cache. */
 void place_free(struct freeing *freeing, const struct place *place, const struct heap *heap, const struct heap_cache *cache);

@@ -20,7 +20,6 @@
 #define SURPLUS_SIZE KIB(64)
 #define SURPLUS_SHARE 10
 #define SURPLUS_LEAST MIB(1)
-#define SORT_ROUNDS 64 /* critical sections of ARENA_STEP sortings that one request makes at most before the arena grows */
 
 /* --- cutting --------------------------------------------------------------------------------------------------------------------------------- */
 
@@ -159,7 +158,7 @@ static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **me
     return n;
 }
 
-static bool much_unmerged(const struct arena *arena) { return arena_uncoalesced(arena) > arena->system_bytes / 10; }
+static bool much_unmerged(const struct arena *arena) { return arena_uncoalesced(arena) > arena->system_bytes / UNMERGED_SHARE; }
 
 /* Steps 4 to 6. */
 static void *from_bins(struct arena *arena, size_t size) {

@@ -25,6 +25,17 @@
 #define PARK_MAX 64   /* blocks a batch */
 #define PARK_SHARE 16 /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
 #define PARK_BYTES KIB(256)
+#define LEND_SHARE 64       /* an arena lends when this share of it is free, */
+#define LEND_BYTES KIB(128) /* and this much */
+#define LENDERS 8           /* arenas that are looked at */
+#define UNMERGED_SHARE 10   /* of the arena lies unmerged: merge it before the arena grows */
+#define SORT_ROUNDS 64      /* critical sections of ARENA_STEP sortings that one request makes at most before the arena grows */
+#ifdef SEEMALLOC_DEBUG
+#define SWEEP_LEAST KIB(8) /* the fuzzers' heaps are small */
+#else
+#define SWEEP_LEAST MIB(1)
+#endif
+#define SWEEP_SHARE 8 /* of the arena lies in fast bins: they are swept */
 #define REST_SHARE 32 /* of a request: half of what a size class rounds up; less is not cut off */
 
 /* Last in, first out, in lanes: the i-th block that comes lies in lane i % FAST_LANES. Where one list would be walked with one cache miss after

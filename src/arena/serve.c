@@ -4,10 +4,7 @@
 #include "conf/conf.h"
 #include "heap/mapped.h"
 
-#define LEND_SHARE 64       /* an arena lends when this share of it is free, */
-#define LEND_BYTES KIB(128) /* and this much */
-#define LENDERS 8           /* arenas that are looked at */
-#define LEND_MAP KIB(128)   /* while fork holds them, blocks of this size are mapped: the arena would stay that much larger */
+#define LEND_MAP KIB(128) /* while fork holds them, blocks of this size are mapped: the arena would stay that much larger */
 
 static enum arena_status ask(struct arena *arena, size_t size, size_t align, unsigned means, void **mem, bool *zeroed) {
     if (align <= CHUNK_ALIGN) return arena_alloc(arena, size, means, mem, zeroed);

@@ -8,12 +8,6 @@
 
 #include "os/report.h"
 
-#ifdef SEEMALLOC_DEBUG
-#define SWEEP_LEAST KIB(8) /* the fuzzers' heaps are small */
-#else
-#define SWEEP_LEAST MIB(1)
-#endif
-#define SWEEP_SHARE 8     /* of the arena lies in fast bins */
 #define SWEEP_VISITS 1024 /* chunks that one critical section goes past; that takes less time than merging ARENA_STEP of them one by one */
 
 static const char sweep_line[] = "malloc_consolidate(): invalid chunk size";

@@ -37,6 +37,16 @@ uint64_t rules_class_size(unsigned size_class) { return class_size(size_class); 
 
 uint64_t rules_least_rest(uint64_t size) { return max_size(CHUNK_MIN, size / REST_SHARE); }
 
+bool rules_lends(uint64_t free_bytes, uint64_t system_bytes) { return free_bytes >= LEND_BYTES && free_bytes > system_bytes / LEND_SHARE; }
+unsigned rules_lenders(void) { return LENDERS; }
+bool rules_merges_all(uint64_t unmerged, uint64_t system_bytes) { return unmerged > system_bytes / UNMERGED_SHARE; }
+bool rules_sweeps(uint64_t fast_bytes, uint64_t system_bytes) {
+    return fast_bytes >= SWEEP_LEAST && fast_bytes > system_bytes / SWEEP_SHARE;
+}
+unsigned rules_sort_rounds(void) { return SORT_ROUNDS; }
+uint64_t rules_small_limit(void) { return SMALL_LIMIT; }
+uint64_t rules_index_limit(void) { return INDEX_LIMIT; }
+
 uint64_t rules_unmerged_room(uint64_t system_bytes) { return max_size(PARK_BYTES, system_bytes / PARK_SHARE); }
 
 uint64_t rules_fast_most(uint64_t mxfast, bool all) {

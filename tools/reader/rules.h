@@ -37,6 +37,20 @@ unsigned rules_batch(unsigned size_class, unsigned limit);
 /* The smallest rest that is cut off a chunk from which `size` bytes are taken. */
 uint64_t rules_least_rest(uint64_t size);
 
+/* Whether an arena with so much free lends to others before they grow; and how many are asked. */
+bool rules_lends(uint64_t free_bytes, uint64_t system_bytes);
+unsigned rules_lenders(void);
+
+/* Whether so much lies unmerged that all of it is merged before the arena grows; whether so much lies in fast bins that merging them goes over the whole
+ * arena. */
+bool rules_merges_all(uint64_t unmerged, uint64_t system_bytes);
+bool rules_sweeps(uint64_t fast_bytes, uint64_t system_bytes);
+unsigned rules_sort_rounds(void);
+
+/* Sizes of chunks that small requests in a row may be cut from the last remainder for; from there on fast bins are merged first. */
+uint64_t rules_small_limit(void);
+uint64_t rules_index_limit(void); /* the best fit of chunks below this is found by size, above it bin by bin */
+
 /* How much may lie parked in an arena, and how much in all before what arrives in the inbox is merged. */
 uint64_t rules_unmerged_room(uint64_t system_bytes);
 

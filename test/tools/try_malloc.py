@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+# try_malloc.py: `seemalloc try-malloc`: what it says is what then happens, request after request.
+# SPDX-License-Identifier: MIT
+import collections
+import os
+import random
+
+from inside import InsideTest
+from tool import main
+
+SIZES = [1, 24, 25, 40, 100, 500, 1000, 1016, 1017, 1500, 2000, 3000, 5000, 9000, 17000, 33000, 66000, 100000, 127000, 131064, 150000, 200000, 400000, 900000]
+
+
+class TryMalloc(InsideTest):
+    def predict(self, player, size, *options):
+        figures = self.json("try-malloc", player.pid, size, *options)
+        self.assertEqual(figures["torn"], [])
+        (way,) = figures["ways"]
+        return way
+
+    def check(self, player, size, thread=0, tid=None):
+        """Says which way it went; the pointer that came must be the one that was foretold, and a mapping or a growth what that says."""
+        way = self.predict(player, size, *([] if tid is None else ["--thread", tid]))
+        before = self.figures("stats", player.process)
+        mem = player.malloc(size, thread=thread)
+        after = self.figures("stats", player.process)
+        called = {name for name, count in after["calls"].items() if count != before["calls"][name] and name != "mmap metadata"}
+        grown = sum(arena["system_bytes"] for arena in after["arenas"]) - sum(arena["system_bytes"] for arena in before["arenas"])
+        trimmed = {"brk trim", "madvise trim", "madvise purge"} & called  # after a large request others' memory may go back
+        mapped = after["states"]["mapped"]["bytes"] - before["states"]["mapped"]["bytes"]
+        what = (size, way, hex(mem), called)
+        if way["doubt"] is not None:
+            return "doubted", mem
+        if "mem" in way:
+            self.assertEqual(int(way["mem"], 16), mem, what)
+        if way["way"] == "mmap":
+            self.assertEqual((called - trimmed, mapped), ({"mmap block"}, way["system_bytes"]), what)
+        elif way["way"] in ("grow", "new region"):
+            self.assertTrue(called & {"brk grow", "mprotect grow", "mmap heap"}, what)
+            if not trimmed:
+                self.assertEqual(grown, way["system_bytes"], what)
+        else:
+            self.assertEqual((called - trimmed, mapped), (set(), 0), what)
+        return way["way"], mem
+
+    def ways(self, seed, conf, threads=1, count=50, sizes=SIZES):
+        """Requests and frees at random, by some threads; how often each way was gone, exactly as it had been said."""
+        dice, seen, held = random.Random(seed), collections.Counter(), []
+        with self.playing(conf) as player:
+            tids = [int(player.ask("id", thread=i)) for i in range(threads)]
+            for _ in range(10 * threads):
+                player.ask("play", dice.randrange(1 << 30), dice.randrange(6000), thread=dice.randrange(threads))
+            for _ in range(count):
+                if dice.random() < 0.4 and held:
+                    player.free(held.pop(dice.randrange(len(held))), thread=dice.randrange(threads))
+                if dice.random() < 0.1:
+                    player.ask("play", dice.randrange(1 << 30), dice.randrange(3000), thread=dice.randrange(threads))
+                thread = dice.randrange(threads)
+                way, mem = self.check(player, dice.choice(sizes), thread, tids[thread])
+                seen[way] += 1
+                held.append(mem)
+        return seen
+
+    def test_with_caches(self):
+        seen = sum((self.ways(seed, "decay:-1") for seed in range(3)), collections.Counter())
+        self.assertGreater(seen["magazine"], 0)
+        self.assertGreater(seen["best fit"], 0)
+        self.assertGreater(seen["mmap"], 0)
+        self.assertEqual(seen["doubted"], 0, seen)
+
+
+if os.environ.get("SEEMALLOC_BIN"):
+    main()
