@@ -46,16 +46,13 @@ static void set_free(struct arena *arena, struct chunk *chunk, size_t size, uint
     if (paged) chunk->clean_from = clean.from, chunk->clean_to = clean.to;
 }
 
-/* The smallest rest that is cut off a chunk: less, and it lies about until its neighbour is freed, sorted, searched and of no use. */
-static size_t least_rest(size_t size) { return max_size(CHUNK_MIN, size / REST_SHARE); }
-
 /* Cuts `size` bytes off the front of a free chunk that is in no list; the rest goes to unsorted, or comes along if it is too small. */
 static void *cut(struct arena *arena, struct chunk *chunk, size_t size) {
     uint64_t head = chunk_head(chunk);
     size_t whole = head_size(head);
     uint32_t p = head & FLAG_P;
     struct span clean = arena_clean(arena, chunk, whole);
-    if (whole - size < least_rest(size)) {
+    if (whole - size < arena_least_rest(size)) {
         arena->tend.reused += span_size(clean);
         set_in_use(arena, chunk, whole, p);
         chunk_set_p(chunk_at(chunk, whole), true);

@@ -183,6 +183,9 @@ static inline void arena_count_clean(struct arena *arena) {
     arena->counted_clean = clean;
 }
 
+/* The smallest rest that is cut off a chunk: less, and it lies about until its neighbour is freed, sorted, searched and of no use. */
+static inline size_t arena_least_rest(size_t size) { return max_size(CHUNK_MIN, size / REST_SHARE); }
+
 /* Some of what lay unmerged was handed out. */
 static inline void arena_note_unmerged(struct arena *arena) {
     size_t bytes = arena->fast_bytes + arena->parked_bytes;

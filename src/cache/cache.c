@@ -12,7 +12,7 @@
 
 _Static_assert(CLASS_SIZE_ABOVE(CLASS_FIRST_CLOSED - 1) <= FIRST_BYTES && CLASS_SIZE_ABOVE(CLASS_FIRST_CLOSED) > FIRST_BYTES,
                "the next one");
-#define COME_EVERY 20000u   /* ns */
+#define COME_EVERY 20000u /* ns */
 #define COME_AT_ONCE 500u
 #define TEND_LONGEST 20000000u /* in one slow path */
 #define RELIEF_TRIES 8         /* times that the program is asked to free something for one request */
@@ -706,12 +706,19 @@ static bool magazines_hold(unsigned size_class, const void *mem) {
     return false;
 }
 
+/* A free puts it into the largest class that it serves; what came from an arena may be larger than its class, where cutting would have left too little. */
+static bool caches_hold(size_t size, const void *mem) {
+    unsigned size_class = size <= CLASS_SIZE_MAX ? class_below(size) : CLASS_COUNT, smaller = size_class - 1;
+    if (size_class < CLASS_COUNT && magazines_hold(size_class, mem)) return true;
+    return smaller >= CHUNK_MIN / CHUNK_ALIGN && size - class_size(smaller) < arena_least_rest(class_size(smaller)) &&
+           magazines_hold(smaller, mem);
+}
+
 /* Where a block is that carries the key: NULL if the user happened to store that value. */
 static const char *free_place(const void *mem, uint64_t head) {
     uint32_t tag = head_tag(head, chunk_of(mem));
     if (!tag_in_use(tag)) return NULL;
-    size_t size = head_size(head);
-    return size <= CLASS_SIZE_MAX && magazines_hold(class_below(size), mem) ? "a thread cache" : arena_holds(arena_of_id(tag), mem);
+    return caches_hold(head_size(head), mem) ? "a thread cache" : arena_holds(arena_of_id(tag), mem);
 }
 
 static COLD void check_double_free(void *mem, uint64_t head) {

@@ -132,6 +132,27 @@ static void flushed_to_bin(void) {
     give(p);
 }
 
+/* Where cutting would leave too little, a cache gets a chunk that is larger than its class: it is still found. */
+static void larger_than_its_class(void) {
+    static bool was_binned[MANY];
+    fill(200);
+    free_until(SEEMALLOC_SMALL, SEEMALLOC_UNSORTED);
+    for (int i = 0; i < MANY; i += 2) {
+        enum seemalloc_state state = state_of(block[i]);
+        was_binned[i] = state == SEEMALLOC_SMALL || state == SEEMALLOC_UNSORTED;
+    }
+    for (int taken = 0; taken < MANY; taken++) {
+        take(184);
+        for (int i = 0; i < MANY; i += 2) {
+            if (!was_binned[i] || state_of(block[i]) != SEEMALLOC_CACHED) continue;
+            about(block[i]);
+            give(block[i]);
+            survived();
+        }
+    }
+    not_reached("no such block came into the cache");
+}
+
 static void flushed_and_reused_neighbours(void) {
     fill(64);
     void *p = free_until(SEEMALLOC_PARKED, SEEMALLOC_PARKED);
@@ -432,6 +453,7 @@ const struct abuse_case abuse_cases[] = {
     {"the key's value is data", key_value_is_data, ABUSE_SURVIVE, {0}},
     {"parked", parked, 0, {TCACHE}},
     {"flushed to a bin", flushed_to_bin, 0, {PREV}},
+    {"larger than its class", larger_than_its_class, 0, {TCACHE}},
     {"parked, neighbours reused", flushed_and_reused_neighbours, 0, {TCACHE}},
     {"freed first of many", freed_first_of_many, 0, {TCACHE, PREV}},
     {"all fellows freed", all_fellows_freed, 0, {TCACHE, FASTTOP, PREV, TOP, POINTER, SIZE}},

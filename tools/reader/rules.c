@@ -35,7 +35,7 @@ unsigned rules_class_above(uint64_t size) { return size <= CLASS_SIZE_MAX ? clas
 unsigned rules_class_below(uint64_t size) { return size <= CLASS_SIZE_MAX ? class_below(size) : CLASS_COUNT; }
 uint64_t rules_class_size(unsigned size_class) { return class_size(size_class); }
 
-uint64_t rules_least_rest(uint64_t size) { return max_size(CHUNK_MIN, size / REST_SHARE); }
+uint64_t rules_least_rest(uint64_t size) { return arena_least_rest(size); }
 
 bool rules_lends(uint64_t free_bytes, uint64_t system_bytes) { return free_bytes >= LEND_BYTES && free_bytes > system_bytes / LEND_SHARE; }
 unsigned rules_lenders(void) { return LENDERS; }
