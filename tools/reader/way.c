@@ -88,7 +88,7 @@ static void grow(struct way *way, const struct heap *heap, uint64_t page_size, s
     }
     uint64_t more = (region->end - region->start) / 8;
     if (more > 1 << 20) more = 1 << 20;
-    way->bytes = round_up(need + (pad > more ? pad : more), page_size);
+    way->bytes = round_up(step + (pad > more ? pad : more), page_size);
     if (way->bytes > room) way->bytes = room;
 }
 
