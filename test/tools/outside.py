@@ -81,6 +81,11 @@ class OutsideTest(ToolTest):
 
 def stop(process):
     os.kill(process.pid, signal.SIGSTOP)
+    wait_for_stop(process)
+
+
+def wait_for_stop(process):
+    """Also after a tracer let go: the thread runs for a moment until it stops again."""
     while state(process.pid) != "T":
         pass
 

@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 
-from outside import INCLUDE, PAGE, OutsideTest, state, stop
+from outside import INCLUDE, PAGE, OutsideTest, state, stop, wait_for_stop
 from tool import environment, main
 
 READS = int(os.environ.get("SEEMALLOC_READS", "100"))
@@ -64,7 +64,7 @@ class Stats(OutsideTest):
             stop(process)
             for _ in range(3):
                 self.check_same(self.figures("stats", process), said)
-                self.assertEqual(state(process.pid), "T")
+                wait_for_stop(process)
             process.send_signal(18)
             while state(process.pid) == "T":
                 pass
