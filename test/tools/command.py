@@ -7,6 +7,9 @@ import re
 from tool import TOOL, ToolTest, main
 
 
+INSIDE = ["stats", "pins", "map", "bins", "arenas", "threads", "chunk", "explain", "try-malloc"]
+
+
 class Words(ToolTest):
     def test_version_is_the_headers(self):
         with open(os.path.join(os.environ["SOURCE_DIR"], "include", "seemalloc.h")) as header:
@@ -19,7 +22,7 @@ class Words(ToolTest):
     def test_help_is_the_same_by_every_way(self):
         for ways in ([["--help"], ["-h"], ["help"], ["help", "help"]], [["run", "--help"], ["run", "-h"], ["help", "run"]],
                      [["story", "--help"], ["story", "-h"], ["help", "story"]],
-                     [["stats", "--help"], ["stats", "-h"], ["help", "stats"]], [["pins", "--help"], ["pins", "-h"], ["help", "pins"]]):
+                     *([[name, "--help"], [name, "-h"], ["help", name]] for name in INSIDE)):
             texts = set()
             for way in ways:
                 done = self.tool(*way)
@@ -30,13 +33,13 @@ class Words(ToolTest):
 
     def test_help_names_commands_options_and_statuses(self):
         top, run, story = (self.tool("help", *what).stdout.decode() for what in ([], ["run"], ["story"]))
-        for text, words in (top, ["run", "story", "stats", "pins", "help", "--version"]), (run, ["--stats", "--conf", "SEEMALLOC_LIBRARY", "125", "126", "127"]), \
+        for text, words in (top, ["run", "story", *INSIDE, "help", "--version"]), (run, ["--stats", "--conf", "SEEMALLOC_LIBRARY", "125", "126", "127"]), \
                            (story, ["--svg", "--json", "NO_COLOR"]):
             for word in words:
                 self.assertIn(word, text)
 
     def test_help_has_lines_that_fit(self):
-        for what in [], ["run"], ["story"], ["stats"], ["pins"]:
+        for what in [], ["run"], ["story"], *([name] for name in INSIDE):
             for line in self.tool("help", *what).stdout.decode().splitlines():
                 self.assertLessEqual(len(line), 140, line)
 

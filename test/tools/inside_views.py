@@ -7,12 +7,11 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 
 from inside import STATES, InsideTest
 from outside import PAGE, stop
-from tool import TOOL, environment, main
+from tool import environment, main
 
 COMMANDS = ["map", "bins", "arenas", "threads", "chunk", "explain", "try-malloc"]
 FREE = {"parked", "inbox", "fast", "unsorted", "small", "large", "last remainder", "purging", "top"}
@@ -54,6 +53,33 @@ class Views(InsideTest):
             self.assertEqual((done.returncode, done.stdout), (0, b""))
             with open(path) as file:
                 self.assertEqual(sorted(self.chunks(json.load(file))), walk)
+
+    def test_page_is_the_walk(self):
+        """What the page holds, by a decoder of docs/heap-data.md that is not the tool's."""
+        os.environ.setdefault("WEB", "")
+        sys.path.append(os.path.join(os.environ["SOURCE_DIR"], "test", "web"))
+        import web
+        with self.playing() as player:
+            self.shape(player)
+            path = self.path("heap.html")
+            done = self.tool("map", str(player.pid), "-o", path)
+            if b"without zlib" in done.stderr:
+                self.skipTest("without zlib there are no pages")
+            self.assertEqual(done.returncode, 0, done.stderr.decode())
+            figures = self.figures("stats", player.process)  # before the walk, which maps memory for its own books
+            heap, walk = web.Heap(path), player.walk()
+            self.assertEqual(sorted((a, s, STATES[state], b) for a, s, state, b in heap.chunks if state < 254), sorted(chunk[:4] for chunk in walk))
+            head = heap.head
+            self.assertEqual((head["process"], head["pid"], head["read"], head["torn"]), ("player", player.pid, "frozen", False))
+            self.assertEqual({row["thread"] for row in head["caches"]}, {int(player.ask("id", thread=i)) for i in range(3)})
+            self.assertEqual({row["name"]: row["value"] for row in head["calls"]}, {n: v for n, v in figures["calls"].items() if n != "refused"})
+            called = {row["name"] for row in head["calls"] if row["value"]}
+            self.assertEqual({event["call"] for event in head["events"]} - called, set())
+            self.assertGreater(len(head["events"]), 10)
+            self.assertEqual(sum(row["value"] for row in head["ledger"]), head["samples"][-1]["resident"])
+            resident = [sum(pages) * PAGE for pages in heap.resident]
+            blocks = [size for size, region in zip(resident, head["regions"]) if region["kind"] == "block"]
+            self.assertEqual(sum(blocks), figures["states"]["mapped"]["resident"])
 
     def test_live_is_the_walk_but_for_caches(self):
         with self.playing() as player:

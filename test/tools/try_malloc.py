@@ -9,6 +9,7 @@ from inside import InsideTest
 from tool import main
 
 SIZES = [1, 24, 25, 40, 100, 500, 1000, 1016, 1017, 1500, 2000, 3000, 5000, 9000, 17000, 33000, 66000, 100000, 127000, 131064, 150000, 200000, 400000, 900000]
+SMALL = [1, 24, 25, 40, 100, 136, 137, 200, 300, 500, 700, 1000, 1016, 1017, 1100, 1300, 1500, 2000]
 
 
 class TryMalloc(InsideTest):
@@ -61,12 +62,44 @@ class TryMalloc(InsideTest):
                 held.append(mem)
         return seen
 
+    def all_ways(self, seeds, *arguments, **more):
+        return sum((self.ways(seed, *arguments, **more) for seed in seeds), collections.Counter())
+
     def test_with_caches(self):
-        seen = sum((self.ways(seed, "decay:-1") for seed in range(3)), collections.Counter())
-        self.assertGreater(seen["magazine"], 0)
-        self.assertGreater(seen["best fit"], 0)
-        self.assertGreater(seen["mmap"], 0)
+        seen = self.all_ways(range(3), "decay:-1")
+        self.assertTrue({"magazine", "best fit", "mmap"} <= set(seen), seen)
         self.assertEqual(seen["doubted"], 0, seen)
+
+    def test_without_caches(self):
+        seen = self.all_ways(range(2), "decay:-1,tcache_max:0", sizes=SMALL)
+        self.assertTrue({"fast bin", "small bin", "best fit"} <= set(seen), seen)
+
+    def test_threads(self):
+        seen = self.all_ways(range(2), "decay:-1", threads=4) + self.all_ways(range(2), "decay:-1,tcache_count:2", threads=2, sizes=SMALL)
+        self.assertTrue({"magazine", "parked batch", "best fit"} <= set(seen), seen)
+
+    def test_with_time(self):
+        """With the settings as they are a cache may first give back what was idle: then it says so."""
+        self.assertGreater(self.ways(1, None, threads=2)["best fit"], 0)
+
+    def test_the_top_and_growth(self):
+        """A heap in which nothing is free: each request is cut from the top, until that must grow."""
+        for thread in 0, 1:
+            with self.playing("decay:-1,tcache_max:0,mmap_threshold:1000000") as player:
+                tid = int(player.ask("id", thread=thread))
+                player.malloc(10, thread=thread)
+                seen = collections.Counter(self.check(player, 60000, thread, tid)[0] for _ in range(8))
+                self.assertTrue({"top", "grow"} <= set(seen) | {"best fit"}, seen)
+
+    def test_lent(self):
+        """What another arena has free is used before this one grows."""
+        with self.playing("decay:-1,mmap_threshold:4000000") as player:
+            mem = [player.malloc(size, thread=1) for size in (600000, 1000)]
+            player.free(mem[0], thread=1)
+            player.malloc(10)
+            way = self.predict(player, 500000)
+            self.assertEqual((way["way"], way["lent"]), ("best fit", True))
+            self.assertEqual(self.check(player, 500000)[0], "best fit")
 
 
 if os.environ.get("SEEMALLOC_BIN"):
