@@ -20,8 +20,8 @@ static const struct {
     [SEEMALLOC_IN_USE] = {'U', 25},     [SEEMALLOC_CACHED] = {'C', 220}, [SEEMALLOC_PARKED] = {'P', 214},
     [SEEMALLOC_INBOX] = {'I', 208},     [SEEMALLOC_FAST] = {'F', 222},   [SEEMALLOC_UNSORTED] = {'N', 152},
     [SEEMALLOC_SMALL] = {'S', 116},     [SEEMALLOC_LARGE] = {'L', 153},  [SEEMALLOC_LAST_REMAINDER] = {'R', 159},
-    [SEEMALLOC_PURGING] = {'G', 183},   [SEEMALLOC_TOP] = {'T', 255},    [SEEMALLOC_FENCEPOST] = {'E', 240},
-    [SEEMALLOC_ABANDONED] = {'A', 133}, [SEEMALLOC_MAPPED] = {'M', 31},  [HEAP_UNKNOWN] = {'X', 196},
+    [SEEMALLOC_PURGING] = {'G', 183},   [SEEMALLOC_TOP] = {'T', 255},    [SEEMALLOC_FENCEPOST] = {'X', 240},
+    [SEEMALLOC_ABANDONED] = {'A', 133}, [SEEMALLOC_MAPPED] = {'M', 31},  [HEAP_UNKNOWN] = {'Q', 196},
 };
 
 struct cell {

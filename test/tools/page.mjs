@@ -1,5 +1,6 @@
 // page.mjs: a real python3, drawn by `seemalloc map PID -o heap.html` from outside, opened from a file in headless Chromium: it complains of nothing, loads
-// nothing, and a click on a known block shows its true size and state. With PICTURE=FILE a picture of it is kept. SPDX-License-Identifier: MIT
+// nothing, and a click on a known block shows its true size and state. With PICTURE=FILE
+// it is a larger one, and a picture of it is kept (docs/pictures/heap.png). SPDX-License-Identifier: MIT
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";

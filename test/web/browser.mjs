@@ -190,7 +190,7 @@ const tests = {
         await close(page);
     },
 
-    // With PICTURE=FILE it takes more memory, and a picture of the page is kept there (docs/pictures/heap.png).
+    // With PICTURE=FILE it takes more memory, and a picture of the page is kept there.
     async "a real program: python3"() {
         const { PICTURE } = process.env;
         const { page: file, chunks } = dump("python3", [], 1, ["python3", join(SOURCE_DIR, "test/web/work.py"), PICTURE ? 260 : 12]), page = await open(file);
