@@ -41,7 +41,7 @@ static uint64_t touched_top(const struct heap *heap, const struct heap_arena *ar
 }
 
 static uint64_t resident(const struct process *process, const struct heap_region *region) {
-    return heap_resident(region->page, region->start, process->live.source.page_size, region->start, region->end);
+    return heap_resident(region->page, region->start, process->page_size, region->start, region->end);
 }
 
 /* --- JSON -------------------------------------------------------------------------------------------------------------------------------------- */
@@ -153,7 +153,7 @@ int arenas_main(int argc, char **argv) {
     static struct process process;
     int status = outside_arguments(&arguments, "arenas", arenas_help, NULL, argc, argv);
     if (status >= 0) return status;
-    if (!outside_read(&process, arguments.pid, false)) return 1;
+    if (!outside_read(&process, arguments.subject, false)) return 1;
     status = outside_warn(&process);
     if (arguments.as_json) {
         print_json(&process);

@@ -141,7 +141,7 @@ int bins_main(int argc, char **argv) {
     static struct process process;
     int status = outside_arguments(&arguments, "bins", bins_help, NULL, argc, argv);
     if (status >= 0) return status;
-    if (!outside_read(&process, arguments.pid, false)) return 1;
+    if (!outside_read(&process, arguments.subject, false)) return 1;
     status = outside_warn(&process);
     if (arguments.as_json) {
         print_json(&process);

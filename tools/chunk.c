@@ -49,7 +49,7 @@ struct pages {
 };
 
 static struct pages count_pages(const struct process *process, const struct place *place) {
-    uint64_t page = process->live.source.page_size;
+    uint64_t page = process->page_size;
     if (place->kind == PLACE_BLOCK) return (struct pages){place->block->length / page, place->block->resident / page};
     uint64_t first = place->chunk->address / page, last = (place->chunk->address + place->chunk->size - 1) / page;
     struct pages pages = {.all = last - first + 1};
@@ -242,7 +242,7 @@ static int look(const char *command, const char *help, int argc, char **argv, bo
     struct place place;
     int status = outside_arguments(&arguments, command, help, "an address", argc, argv);
     if (status >= 0) return status;
-    if (!process_read(&process, arguments.pid, &fault)) {
+    if (!process_open(&process, arguments.subject, false, &fault)) {
         tool_say("%s", fault.text);
         return 1;
     }

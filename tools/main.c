@@ -29,6 +29,9 @@ static const char main_help[] = "Usage: seemalloc COMMAND [OPTION]... [ARGUMENT]
                                 "  explain  say in words what an address is, and what freeing it would do\n"
                                 "  try-malloc\n"
                                 "           say which way a request would go now\n"
+                                "  snapshot write all that can be read of a process to a file\n"
+                                "  diff     show what grew between two snapshots\n"
+                                "  leaks    show blocks that nothing leads to any more\n"
                                 "  help     show this text, or the help of a command: seemalloc help run\n"
                                 "\n"
                                 "Options:\n"
@@ -53,6 +56,11 @@ static const struct command {
     {"chunk", chunk_help, chunk_main},
     {"explain", explain_help, explain_main},
     {"try-malloc", try_malloc_help, try_malloc_main},
+#ifdef SEEMALLOC_ZLIB
+    {"snapshot", snapshot_help, snapshot_main},
+#endif
+    {"diff", diff_help, diff_main},
+    {"leaks", leaks_help, leaks_main},
 };
 
 void tool_say(const char *format, ...) {

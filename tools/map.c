@@ -38,7 +38,7 @@ const char map_help[] =
     "wrong.\n";
 
 struct options {
-    pid_t pid;
+    const char *subject;
     const char *file; /* NULL: standard output */
     bool as_json, as_page, is_live, is_coloured;
     struct map_look look;
@@ -103,7 +103,8 @@ static int read_options(struct options *options, int argc, char **argv) {
         default: return tool_usage("map", "unknown option '%s'", tool_bad_option(argv));
         }
     }
-    if (!outside_pid("map", argc, argv, optind, &options->pid)) return STATUS_USAGE;
+    options->subject = outside_subject("map", argc, argv, optind);
+    if (options->subject == NULL) return STATUS_USAGE;
     return look_at_file(options);
 }
 
@@ -134,7 +135,7 @@ int map_main(int argc, char **argv) {
     struct ledger ledger;
     int status = read_options(&options, argc, argv);
     if (status >= 0) return status;
-    if (options.is_live ? !process_look(&process, options.pid, &fault) : !process_read(&process, options.pid, &fault)) {
+    if (!process_open(&process, options.subject, options.is_live, &fault)) {
         tool_say("%s", fault.text);
         return 1;
     }

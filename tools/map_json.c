@@ -4,7 +4,7 @@
 
 /* Lengths of runs of pages, in turn in memory and not, beginning with those in memory. */
 static void put_pages(struct json_writer *json, const struct process *process, const struct heap_region *region) {
-    uint64_t page = process->live.source.page_size, count = (region->end + page - 1) / page - region->start / page, run = 0;
+    uint64_t page = process->page_size, count = (region->end + page - 1) / page - region->start / page, run = 0;
     bool there = true;
     writer_open(json, "pages", '[');
     for (uint64_t i = 0; i < count; i++) {

@@ -31,7 +31,7 @@ static void put_pages(struct heap_data *data, const uint8_t *page, uint64_t coun
 
 static void put_region(struct heap_data *data, const struct process *process, const struct heap_region *from) {
     const struct heap *heap = &process->heap;
-    uint64_t page = process->live.source.page_size;
+    uint64_t page = process->page_size;
     struct seemalloc_region region = {.start = pointer(from->start),
                                       .end = pointer(from->end),
                                       .limit = pointer(from->limit),
@@ -50,7 +50,7 @@ static void put_block(struct heap_data *data, const struct process *process, con
     struct seemalloc_region region = {.start = pointer(block->start), .kind = SEEMALLOC_REGION_BLOCK};
     region.end = region.limit = pointer(block->start + block->length);
     heap_data_region(data, &region);
-    if (process->heap.pages_known) put_pages(data, block->page, block->length / process->live.source.page_size);
+    if (process->heap.pages_known) put_pages(data, block->page, block->length / process->page_size);
     heap_data_chunk(data, block->start + block->lead, block->length - block->lead, SEEMALLOC_MAPPED, -1);
 }
 
@@ -177,7 +177,7 @@ static bool close_with_head(struct heap_data *data, const struct process *proces
     outside_version(version, sizeof version, heap);
     struct heap_data_head head = {.process = process->live.command,
                                   .version = version,
-                                  .read = heap->is_live ? "live" : "frozen",
+                                  .read = outside_how(process),
                                   .pid = (uint64_t)process->live.pid,
                                   .real_time = process->real_time,
                                   .clock = process->clock,
@@ -214,8 +214,7 @@ static bool close_with_head(struct heap_data *data, const struct process *proces
 }
 
 bool map_page(FILE *out, const struct process *process, const struct ledger *ledger) {
-    struct heap_data *data =
-        heap_data_open(out, page_template, (size_t)(page_template_end - page_template), process->live.source.page_size);
+    struct heap_data *data = heap_data_open(out, page_template, (size_t)(page_template_end - page_template), process->page_size);
     if (data == NULL) return false;
     for (size_t i = 0; i < process->heap.region_count; i++) put_region(data, process, &process->heap.regions[i]);
     for (size_t i = 0; i < process->heap.block_count; i++) put_block(data, process, &process->heap.blocks[i]);

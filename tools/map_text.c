@@ -160,7 +160,7 @@ static void put_legend(FILE *out, const struct process *process, const struct ma
         bytes[chunk->state] += chunk->size;
         count[chunk->state]++;
         resident[chunk->state] +=
-            heap_resident(region->page, region->start, process->live.source.page_size, chunk->address, chunk->address + chunk->size);
+            heap_resident(region->page, region->start, process->page_size, chunk->address, chunk->address + chunk->size);
     }
     for (size_t i = 0; i < heap->block_count; i++) {
         bytes[SEEMALLOC_MAPPED] += heap->blocks[i].length;
@@ -191,7 +191,7 @@ static void put_legend(FILE *out, const struct process *process, const struct ma
 void map_text(FILE *out, const struct process *process, const struct map_look *look) {
     const struct heap *heap = &process->heap;
     struct map_look used = *look;
-    struct strip strip = {.out = out, .look = &used, .page_size = process->live.source.page_size};
+    struct strip strip = {.out = out, .look = &used, .page_size = process->page_size};
     char size[LABEL];
     if (used.cell_bytes == 0) used.cell_bytes = choose_scale(heap, used.width);
     outside_head(out, process);

@@ -6,27 +6,35 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tool.h"
 
-bool outside_pid(const char *command, int argc, char **argv, int first, pid_t *pid) {
-    char *end = NULL;
-    errno = 0;
+const char *outside_subject(const char *command, int argc, char **argv, int first) {
     if (first >= argc) {
-        tool_usage(command, "the number of a process is missing");
-        return false;
+        tool_usage(command, "the number of a process is missing, or the name of a core file or a snapshot");
+        return NULL;
     }
-    long number = strtol(argv[first], &end, 10);
-    if (argv[first][0] < '0' || argv[first][0] > '9' || *end != '\0' || errno != 0 || number < 1 || number > INT_MAX) {
-        tool_usage(command, "'%s' is no process; expected its number, as ps shows it", argv[first]);
-        return false;
+    const char *name = argv[first];
+    bool digits = name[0] != '\0' && name[strspn(name, "0123456789")] == '\0';
+    errno = 0;
+    long number = digits ? strtol(name, NULL, 10) : 0;
+    if (digits ? errno != 0 || number < 1 || number > INT_MAX : access(name, F_OK) != 0) {
+        tool_usage(command, "'%s' is no process; expected its number, as ps shows it, or a core file or a snapshot", name);
+        return NULL;
     }
     if (argc > first + 1) {
         tool_usage(command, "it takes one process, got '%s' too", argv[first + 1]);
-        return false;
+        return NULL;
     }
-    *pid = (pid_t)number;
-    return true;
+    return name;
+}
+
+bool outside_count(const char *text, uint64_t *count) {
+    char *end = NULL;
+    errno = 0;
+    *count = strtoull(text, &end, 10);
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0;
 }
 
 bool outside_number(const char *text, uint64_t *number) {
@@ -56,16 +64,17 @@ int outside_arguments(struct outside_arguments *arguments, const char *command, 
     }
     if (second != NULL && argc > optind + 2)
         return tool_usage(command, "it takes a process and %s, got '%s' too", second, argv[optind + 2]);
-    if (!outside_pid(command, second != NULL && argc > optind + 1 ? optind + 1 : argc, argv, optind, &arguments->pid)) return STATUS_USAGE;
+    arguments->subject = outside_subject(command, second != NULL && argc > optind + 1 ? optind + 1 : argc, argv, optind);
+    if (arguments->subject == NULL) return STATUS_USAGE;
     if (second == NULL) return -1;
     if (argc < optind + 2) return tool_usage(command, "%s is missing", second);
     if (outside_number(argv[optind + 1], &arguments->number)) return -1;
     return tool_usage(command, "'%s' is not %s", argv[optind + 1], second);
 }
 
-bool outside_read(struct process *process, pid_t pid, bool is_live) {
+bool outside_read(struct process *process, const char *subject, bool is_live) {
     struct fault fault = {0};
-    if (is_live ? !process_look(process, pid, &fault) : !process_read(process, pid, &fault)) {
+    if (!process_open(process, subject, is_live, &fault)) {
         tool_say("%s", fault.text);
         return false;
     }
@@ -83,6 +92,15 @@ uint64_t outside_free(const struct heap_arena *arena) {
     return sum;
 }
 
+/* What a reader says of a part that was being changed. */
+static void say_torn(const struct process *process, const char *what, const char *changing, const char *so) {
+    if (process->kind == PROCESS_CORE) {
+        tool_say("%s is torn: when the core was written %s; %s", what, changing, so);
+    } else {
+        tool_say("%s is torn: at each of %u tries %s; %s", what, process->tries, changing, so);
+    }
+}
+
 int outside_warn(const struct process *process) {
     const struct heap *heap = &process->heap;
     for (size_t i = 0; i < heap->arena_count; i++) {
@@ -96,18 +114,29 @@ int outside_warn(const struct process *process) {
                      heap->arenas[i].loose);
             continue;
         }
-        tool_say("arena %u is torn: at each of %u tries a thread was changing it; its figures may not fit together", heap->arenas[i].id,
-                 process->tries);
+        char name[40];
+        snprintf(name, sizeof name, "arena %u", heap->arenas[i].id);
+        say_torn(process, name, "a thread was changing it", "its figures may not fit together");
     }
     for (size_t i = 0; i < heap->cache_count; i++) {
         if (!heap->caches[i].is_torn) continue;
-        tool_say("the thread cache 0x%" PRIx64 " is torn: at each of %u tries its blocks were being moved; some count as in use",
-                 heap->caches[i].address, process->tries);
+        char name[40];
+        snprintf(name, sizeof name, "the thread cache 0x%" PRIx64, heap->caches[i].address);
+        say_torn(process, name, "its blocks were being moved", "some count as in use");
     }
-    if (!heap->pages_known) tool_say("which pages are in memory is not known: /proc/%d/pagemap can't be read", (int)process->live.pid);
+    if (!heap->pages_known && process->kind == PROCESS_LIVE) {
+        tool_say("which pages are in memory is not known: /proc/%d/pagemap can't be read", (int)process->live.pid);
+    }
     if (heap->fault.text[0] == '\0') return 0;
     tool_say("the heap is corrupted: %s", heap->fault.text);
     return 1;
+}
+
+const char *outside_how(const struct process *process) {
+    return process->kind == PROCESS_CORE       ? "core"
+           : process->kind == PROCESS_SNAPSHOT ? "snapshot"
+           : process->heap.is_live             ? "live"
+                                               : "frozen";
 }
 
 void outside_version(char *text, size_t size, const struct heap *heap) {
@@ -115,21 +144,28 @@ void outside_version(char *text, size_t size, const struct heap *heap) {
     snprintf(text, size, "%u.%u.%u", (unsigned)(number >> 32), (unsigned)(number >> 16 & 0xffff), (unsigned)(number & 0xffff));
 }
 
+void outside_facts(struct json_writer *json, const struct process *process) {
+    const struct heap *heap = &process->heap;
+    char text[40];
+    writer_number(json, "pid", (uint64_t)process->live.pid);
+    writer_text(json, "command", process->live.command);
+    writer_text(json, "read", outside_how(process));
+    if (process->file != NULL) writer_text(json, "file", process->file);
+    writer_text(json, "library", process->library);
+    outside_version(text, sizeof text, heap);
+    writer_text(json, "library_version", text);
+    writer_number(json, "descriptor_version", heap->descriptor.version);
+    writer_number(json, "page_size", process->page_size);
+    writer_number(json, "frozen_ns", process->frozen);
+    writer_number(json, "tries", process->tries);
+}
+
 void outside_json(struct json_writer *json, const struct process *process) {
     const struct heap *heap = &process->heap;
     char text[40];
     writer_open(json, NULL, '{');
     writer_open(json, "process", '{');
-    writer_number(json, "pid", (uint64_t)process->live.pid);
-    writer_text(json, "command", process->live.command);
-    writer_text(json, "library", process->library);
-    outside_version(text, sizeof text, heap);
-    writer_text(json, "library_version", text);
-    writer_number(json, "descriptor_version", heap->descriptor.version);
-    writer_number(json, "page_size", process->live.source.page_size);
-    writer_text(json, "read", heap->is_live ? "live" : "frozen");
-    writer_number(json, "frozen_ns", process->frozen);
-    writer_number(json, "tries", process->tries);
+    outside_facts(json, process);
     writer_close(json, '}');
     writer_open(json, "torn", '[');
     for (size_t i = 0; i < heap->arena_count; i++) {
@@ -154,8 +190,12 @@ void outside_json(struct json_writer *json, const struct process *process) {
 void outside_head(FILE *out, const struct process *process) {
     char text[40];
     outside_version(text, sizeof text, &process->heap);
-    fprintf(out, "process %d (%s), seemalloc %s; ", (int)process->live.pid, process->live.command, text);
-    if (process->heap.is_live) {
+    if (process->file != NULL) fprintf(out, "%s: %s of ", process->file, outside_how(process));
+    fprintf(out, "process %d (%s), seemalloc %s", (int)process->live.pid, process->live.command, text);
+    fputs(process->kind == PROCESS_CORE ? "\n" : "; ", out);
+    if (process->kind == PROCESS_CORE) {
+        /* nothing was frozen */
+    } else if (process->heap.is_live) {
         fputs("read while it ran: cached blocks count as in use\n", out);
     } else {
         fprintf(out, "frozen for %.1f ms\n", (double)process->frozen / 1e6);

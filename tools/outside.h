@@ -1,17 +1,23 @@
-/* outside.h: what the commands that look at a running process share. SPDX-License-Identifier: MIT */
+/* outside.h: what the commands that look at a process share. SPDX-License-Identifier: MIT */
 #ifndef SEEMALLOC_TOOL_OUTSIDE_H
 #define SEEMALLOC_TOOL_OUTSIDE_H
 
 #include "json_writer.h"
 #include "reader/process.h"
 
-/* The number of a process. False after a message: then the status is STATUS_USAGE. */
-bool outside_pid(const char *command, int argc, char **argv, int first, pid_t *pid);
+/* The one argument that names a process, a core or a snapshot, for process_open. NULL after a message: then the status is STATUS_USAGE. */
+const char *outside_subject(const char *command, int argc, char **argv, int first);
+
+/* A number of things, in decimal digits. False if the text is none. */
+bool outside_count(const char *text, uint64_t *count);
+
+/* How it was read: "frozen", "live", "core" or "snapshot". */
+const char *outside_how(const struct process *process);
 
 /* PID [NUMBER] [--json], for commands that take no more. `second` says what the number is ("an address"), or is NULL; `is_bytes`: it may end in K, M
  * or G. Returns -1 if all is well, else the exit status after a message or the help. */
 struct outside_arguments {
-    pid_t pid;
+    const char *subject; /* for process_open */
     uint64_t number;
     bool as_json;
 };
@@ -21,14 +27,17 @@ int outside_arguments(struct outside_arguments *arguments, const char *command, 
 /* An address (hexadecimal after 0x) or a number of bytes (which may end in K, M or G). False if the text is none. */
 bool outside_number(const char *text, uint64_t *number);
 
-/* Reads the process and lets it go on. False after a message: then the status is 1. */
-bool outside_read(struct process *process, pid_t pid, bool is_live);
+/* Reads what `subject` names and lets a process go on. False after a message: then the status is 1. */
+bool outside_read(struct process *process, const char *subject, bool is_live);
 
 /* What is torn, corrupted or not known, in words on standard error; the status that follows: 1 for a heap that is corrupted, else 0. */
 int outside_warn(const struct process *process);
 
 /* {"process": …, "torn": […], "corrupted": …, "pages_known": …} to begin with; the braces stay open. */
 void outside_json(struct json_writer *json, const struct process *process);
+
+/* The members of that "process" alone. */
+void outside_facts(struct json_writer *json, const struct process *process);
 
 /* "process 12 (redis-server), seemalloc 0.1.0 from …" */
 void outside_head(FILE *out, const struct process *process);

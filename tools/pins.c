@@ -1,7 +1,6 @@
 /* pins.c: `seemalloc pins PID`: which blocks keep free memory from going back. SPDX-License-Identifier: MIT */
 #include "reader/pins.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -12,7 +11,7 @@
 #define SHOWN 20
 
 const char pins_help[] =
-    "Usage: seemalloc pins PID [-n N] [--json]\n"
+    "Usage: seemalloc pins PID|CORE|SNAPSHOT [-n N] [--json]\n"
     "Show the blocks of a process that keep free memory from going back to the system.\n"
     "\n"
     "For a block in use: were it alone freed, it would merge with the free memory beside it (what lies in thread caches counts as\n"
@@ -75,40 +74,31 @@ static void print_text(const struct process *process, const struct pins *pins) {
 int pins_main(int argc, char **argv) {
     static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
     bool as_json = false;
-    unsigned long most = SHOWN;
+    uint64_t most = SHOWN;
     for (int option; (option = getopt_long(argc, argv, ":hjn:", options, NULL)) != -1;) {
-        char *end = NULL;
         switch (option) {
         case 'h': fputs(pins_help, stdout); return tool_finish(0);
         case 'j': as_json = true; break;
         case 'n':
-            errno = 0;
-            most = strtoul(optarg, &end, 10);
-            if (optarg[0] < '0' || optarg[0] > '9' || *end != '\0' || errno != 0) {
-                return tool_usage("pins", "option '-n' needs a number, got '%s'", optarg);
-            }
+            if (!outside_count(optarg, &most)) return tool_usage("pins", "option '-n' needs a number, got '%s'", optarg);
             break;
         case ':': return tool_usage("pins", "option '%s' needs a value", tool_bad_option(argv));
         default: return tool_usage("pins", "unknown option '%s'", tool_bad_option(argv));
         }
     }
-    pid_t pid;
-    if (!outside_pid("pins", argc, argv, optind, &pid)) return STATUS_USAGE;
+    const char *subject = outside_subject("pins", argc, argv, optind);
+    if (subject == NULL) return STATUS_USAGE;
     static struct process process;
-    struct fault fault = {0};
-    if (!process_read(&process, pid, &fault)) {
-        tool_say("%s", fault.text);
-        return 1;
-    }
-    process_thaw(&process);
+    if (!outside_read(&process, subject, false)) return 1;
     int status = outside_warn(&process);
     if (!process.heap.pages_known) {
-        tool_say("without that there are no pins to be told");
+        tool_say("pins can't be told: which pages are in memory is not known%s",
+                 process.kind == PROCESS_CORE ? "; a core does not say it" : "");
         process_close(&process);
         return 1;
     }
     struct pins pins;
-    pins_find(&pins, &process.heap, process.live.source.page_size, most);
+    pins_find(&pins, &process.heap, process.page_size, most);
     if (as_json) {
         print_json(&process, &pins);
     } else {

@@ -47,10 +47,10 @@ static enum place_kind kind_of(struct place *place, const struct live *live) {
 }
 
 void place_find(struct place *place, const struct process *process, uint64_t address) {
-    const struct source_mapping *mapping = source_mapping_at(&process->live.source, address);
+    const struct source_mapping *mapping = source_mapping_at(process->source, address);
     *place = (struct place){.address = address, .kind = PLACE_NOTHING};
     if (mapping != NULL) place->mapping = *mapping;
-    place->has_head = address >= 8 && source_has(&process->live.source, address - 8, address);
+    place->has_head = address >= 8 && source_has(process->source, address - 8, address);
     if (in_heap(place, &process->heap) || in_ranges(place, &process->heap) || mapping == NULL) return;
     place->kind = kind_of(place, &process->live);
 }

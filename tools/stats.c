@@ -8,7 +8,7 @@
 #include "tool.h"
 
 const char stats_help[] =
-    "Usage: seemalloc stats PID [--json]\n"
+    "Usage: seemalloc stats PID|CORE|SNAPSHOT [--json]\n"
     "Show where each resident byte of a process is that runs on seemalloc.\n"
     "\n"
     "The process is frozen for the moment of reading, at a time when no arena is being changed, and goes on as it was. Each byte\n"
@@ -28,14 +28,18 @@ const char stats_help[] =
 
 /* --- JSON -------------------------------------------------------------------------------------------------------------------------------------- */
 
-static void json_state(struct json_writer *json, const struct process *process, const struct ledger *ledger, unsigned state) {
-    const struct heap *heap = &process->heap;
-    uint64_t bytes = 0, count = 0;
+static void sum_state(const struct heap *heap, unsigned state, uint64_t *bytes, uint64_t *count) {
+    *bytes = *count = 0;
     for (size_t i = 0; i < heap->arena_count; i++) {
-        bytes += heap->arenas[i].bytes[state];
-        count += heap->arenas[i].chunks[state];
+        *bytes += heap->arenas[i].bytes[state];
+        *count += heap->arenas[i].chunks[state];
     }
-    for (size_t i = 0; i < heap->block_count && state == SEEMALLOC_MAPPED; i++, count++) bytes += heap->blocks[i].length;
+    for (size_t i = 0; i < heap->block_count && state == SEEMALLOC_MAPPED; i++, ++*count) *bytes += heap->blocks[i].length;
+}
+
+static void json_state(struct json_writer *json, const struct process *process, const struct ledger *ledger, unsigned state) {
+    uint64_t bytes, count;
+    sum_state(&process->heap, state, &bytes, &count);
     writer_open(json, heap_state_name(state), '{');
     writer_number(json, "bytes", bytes);
     writer_number(json, "count", count);
@@ -148,7 +152,7 @@ static void print_ledger(const struct ledger *ledger) {
         print_line(ledger, "retained", ledger->retained);
         print_line(ledger, "metadata", ledger->metadata);
         puts("not ours");
-    } else {
+    } else if (ledger_accounted(ledger) != 0) {
         puts("not ours, and ours with them");
     }
     for (unsigned i = 0; i < LEDGER_OTHERS; i++) print_line(ledger, ledger_other_name(i), ledger->other[i]);
@@ -188,10 +192,21 @@ static void print_arenas(const struct heap *heap) {
     printf("thread caches: %zu, with %zu blocks\n", live, blocks);
 }
 
+/* Where nobody knows which of them are in memory. */
+static void print_states(const struct heap *heap) {
+    puts("bytes, in memory or not");
+    for (unsigned state = 0; state < HEAP_STATES; state++) {
+        uint64_t bytes, count;
+        sum_state(heap, state, &bytes, &count);
+        if (count != 0) printf("  %-20s%14" PRIu64 "\n", heap_state_name(state), bytes);
+    }
+}
+
 static void print_text(const struct process *process, const struct ledger *ledger) {
     const struct heap *heap = &process->heap;
     outside_head(stdout, process);
-    print_ledger(ledger);
+    if (!ledger->pages_known) print_states(heap);
+    if (process->kind != PROCESS_CORE) print_ledger(ledger);
     print_arenas(heap);
     puts("system calls");
     for (unsigned call = 0; call < SEEMALLOC_CALL_COUNT; call++) {
@@ -220,12 +235,12 @@ int stats_main(int argc, char **argv) {
         if (option != 'j') return tool_usage("stats", "unknown option '%s'", tool_bad_option(argv));
         as_json = true;
     }
-    pid_t pid;
-    if (!outside_pid("stats", argc, argv, optind, &pid)) return STATUS_USAGE;
+    const char *subject = outside_subject("stats", argc, argv, optind);
+    if (subject == NULL) return STATUS_USAGE;
     static struct process process;
     struct ledger ledger;
     struct fault fault = {0};
-    bool good = process_read(&process, pid, &fault);
+    bool good = process_open(&process, subject, false, &fault);
     if (good && !ledger_read(&ledger, &process, &fault)) {
         process_close(&process);
         good = false;

@@ -135,7 +135,7 @@ int threads_main(int argc, char **argv) {
     struct fault fault = {0};
     int status = outside_arguments(&arguments, "threads", threads_help, NULL, argc, argv);
     if (status >= 0) return status;
-    if (!process_read(&process, arguments.pid, &fault)) {
+    if (!process_open(&process, arguments.subject, false, &fault)) {
         tool_say("%s", fault.text);
         return 1;
     }

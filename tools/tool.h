@@ -28,6 +28,9 @@ int threads_main(int argc, char **argv);
 int chunk_main(int argc, char **argv);
 int explain_main(int argc, char **argv);
 int try_malloc_main(int argc, char **argv);
+int snapshot_main(int argc, char **argv);
+int diff_main(int argc, char **argv);
+int leaks_main(int argc, char **argv);
 int story_player_main(void);
 
 extern const char run_help[];
@@ -41,6 +44,9 @@ extern const char threads_help[];
 extern const char chunk_help[];
 extern const char explain_help[];
 extern const char try_malloc_help[];
+extern const char snapshot_help[];
+extern const char diff_help[];
+extern const char leaks_help[];
 
 /* Writes "seemalloc: …" and a newline to stderr. */
 void tool_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

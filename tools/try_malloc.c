@@ -29,7 +29,7 @@ const char try_malloc_help[] =
     "line is wrong.\n";
 
 struct options {
-    pid_t pid;
+    const char *subject;
     uint64_t bytes, thread, arena;
     bool by_thread, by_arena, all, as_json;
 };
@@ -141,7 +141,7 @@ static size_t find_arena(const struct heap *heap, uint64_t id) {
 static void put(struct json_writer *json, const struct process *process, const struct options *options, const struct heap_cache *cache,
                 size_t arena) {
     struct way way;
-    way_find(&way, &process->heap, process->live.source.page_size, cache, arena, options->bytes);
+    way_find(&way, &process->heap, process->page_size, cache, arena, options->bytes);
     if (json != NULL) {
         json_way(json, &way, cache);
     } else {
@@ -166,14 +166,14 @@ static bool exists(const struct options *options, const struct process *process)
     const struct heap *heap = &process->heap;
     if (options->by_arena) {
         if (find_arena(heap, options->arena) < heap->arena_count) return true;
-        tool_say("there is no arena %" PRIu64 "; 'seemalloc arenas %d' lists them", options->arena, (int)options->pid);
+        tool_say("there is no arena %" PRIu64 "; 'seemalloc arenas %s' lists them", options->arena, options->subject);
         return false;
     }
     for (size_t i = 0; options->by_thread && i < heap->cache_count; i++) {
-        if (is_wanted(options, heap, &heap->caches[i], options->pid)) return true;
+        if (is_wanted(options, heap, &heap->caches[i], process->live.pid)) return true;
     }
     if (!options->by_thread) return true;
-    tool_say("no thread %" PRIu64 " is known to have a cache; 'seemalloc threads %d' lists them", options->thread, (int)options->pid);
+    tool_say("no thread %" PRIu64 " is known to have a cache; 'seemalloc threads %s' lists them", options->thread, options->subject);
     return false;
 }
 
@@ -203,7 +203,8 @@ static int read_options(struct options *options, int argc, char **argv) {
         return tool_usage("try-malloc", "--thread, --arena and --all exclude each other");
     }
     if (argc > optind + 2) return tool_usage("try-malloc", "it takes a process and a size, got '%s' too", argv[optind + 2]);
-    if (!outside_pid("try-malloc", argc > optind + 1 ? optind + 1 : argc, argv, optind, &options->pid)) return STATUS_USAGE;
+    options->subject = outside_subject("try-malloc", argc > optind + 1 ? optind + 1 : argc, argv, optind);
+    if (options->subject == NULL) return STATUS_USAGE;
     if (argc < optind + 2) return tool_usage("try-malloc", "a size is missing");
     if (!outside_number(argv[optind + 1], &options->bytes))
         return tool_usage("try-malloc", "'%s' is not a size in bytes", argv[optind + 1]);
@@ -215,7 +216,7 @@ int try_malloc_main(int argc, char **argv) {
     static struct process process;
     int status = read_options(&options, argc, argv);
     if (status >= 0) return status;
-    if (!outside_read(&process, options.pid, false)) return 1;
+    if (!outside_read(&process, options.subject, false)) return 1;
     status = outside_warn(&process);
     if (!exists(&options, &process)) {
         process_close(&process);

@@ -77,9 +77,10 @@ static uint64_t first_cache(const struct reading *reading) {
 void read_caches(struct reading *reading) {
     const struct seemalloc_descriptor *d = reading->d;
     struct heap *heap = reading->heap;
+    uint64_t mark = 0; /* a cache that came before, set anew whenever their number doubles: a circle comes back to it */
     for (uint64_t at = first_cache(reading); at != 0;) {
         struct view view;
-        if (heap->cache_count == CACHES_MOST || !view_read(&view, reading->source, at, d->cache_size, NULL)) {
+        if (at == mark || heap->cache_count == CACHES_MOST || !view_read(&view, reading->source, at, d->cache_size, NULL)) {
             heap_fault(reading, NULL, "the list of thread caches leads nowhere, to 0x%" PRIx64 ", or is a circle", at);
             return;
         }
@@ -102,6 +103,7 @@ void read_caches(struct reading *reading) {
         if (cache.state != d->cache_free) read_magazines(reading, &cache, &view);
         GROW(heap->caches, heap->cache_count, reading->cache_room);
         heap->caches[heap->cache_count++] = cache;
+        if ((heap->cache_count & (heap->cache_count - 1)) == 0) mark = at;
         uint64_t next = view_64(&view, d->cache_next);
         view_free(&view);
         at = next;

@@ -16,8 +16,8 @@ bool fault_note(struct fault *fault, const char *format, ...) {
 }
 
 void *need_memory(void *old, size_t count, size_t size) {
-    if (count > SIZE_MAX / 2 / size) abort();
-    void *memory = old != NULL ? realloc(old, count * size + 1) : calloc(count + 1, size);
+    void *memory = NULL;
+    if (count < SIZE_MAX / 2 / size) memory = old != NULL ? realloc(old, count * size + 1) : calloc(count + 1, size);
     if (memory != NULL) return memory;
     fprintf(stderr, "seemalloc: no memory for %zu elements of %zu bytes\n", count, size);
     exit(1);

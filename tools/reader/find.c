@@ -17,8 +17,7 @@ struct candidates {
     struct fault other; /* a note was there, but what it leads to can't be used */
 };
 
-/* What the numbers lead to must lie within what is read at once; how far lists go is bounded where they are followed. */
-static bool is_sane(const struct seemalloc_descriptor *d) {
+bool descriptor_is_sane(const struct seemalloc_descriptor *d) {
     const uint64_t big = UINT64_C(1) << 26;
     const uint64_t sizes[] = {d->arena_size,          d->cache_size,       d->region_size,   d->mapped_size,
                               d->retained_size,       d->parked_size,      d->fast_bin_size, d->bin_size,
@@ -59,7 +58,7 @@ static void consider(struct candidates *all, const char *where, uint32_t noted, 
     }
     uint64_t events = 0;
     if (!source_has(all->source, address, address + sizeof d) || !all->source->read(all->source, address, &d, sizeof d, NULL) ||
-        !is_sane(&d) || !source_has(all->source, d.os_counters, d.os_counters + d.os_counters_size)) {
+        !descriptor_is_sane(&d) || !source_has(all->source, d.os_counters, d.os_counters + d.os_counters_size)) {
         fault_note(&all->other, "%s has a descriptor whose fields make no sense", where);
         return;
     }

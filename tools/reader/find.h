@@ -9,4 +9,7 @@
  * the mapping's name, which lives as long as source->mappings. False: there is none, or of another version; the fault says which. */
 bool find_descriptor(struct source *source, struct seemalloc_descriptor *descriptor, const char **where, struct fault *fault);
 
+/* Whether what the numbers lead to lies within what is read at once; how far lists go is bounded where they are followed. */
+bool descriptor_is_sane(const struct seemalloc_descriptor *descriptor);
+
 #endif

@@ -44,6 +44,23 @@ static void read_registers(struct live_thread *thread) {
 #endif
 }
 
+size_t live_registers(const struct live_thread *thread, void *to, size_t room) {
+    static const int sets[] = {
+        NT_PRSTATUS,
+        NT_PRFPREG
+#if defined(__x86_64__)
+        ,
+        NT_X86_XSTATE
+#endif
+    };
+    size_t size = 0;
+    for (size_t i = 0; thread->stopped && i < sizeof sets / sizeof *sets; i++) {
+        struct iovec set = {(char *)to + size, room - size};
+        if (ptrace(PTRACE_GETREGSET, thread->tid, sets[i], &set) == 0) size += set.iov_len / 8 * 8;
+    }
+    return size;
+}
+
 /* The letter that /proc shows for a thread's state; 0 if it is gone. */
 static char thread_state(const struct live *live, pid_t tid) {
     char path[64], state = 0;

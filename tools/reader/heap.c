@@ -226,7 +226,7 @@ uint64_t heap_setting(const struct heap *heap, const char *name) {
 
 /* --- all ------------------------------------------------------------------------------------------------------------------------------------------ */
 
-static void sum_up(struct heap *heap) {
+void heap_sum_up(struct heap *heap) {
     for (size_t i = 0; i < heap->chunk_count; i++) {
         const struct heap_chunk *chunk = &heap->chunks[i];
         struct heap_arena *arena = &heap->arenas[heap->regions[chunk->region].arena];
@@ -259,7 +259,7 @@ bool heap_read(struct heap *heap, struct source *source, const struct seemalloc_
         read_blocks(&reading);
         read_counters(&reading);
         read_ranges(&reading);
-        sum_up(heap);
+        heap_sum_up(heap);
         if (is_live) heap->fault = (struct fault){0};
     }
     for (uint32_t id = 0; id < count; id++) view_free(&reading.arena[id]);

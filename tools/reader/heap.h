@@ -137,6 +137,9 @@ bool heap_read(struct heap *heap, struct source *source, const struct seemalloc_
                struct fault *fault);
 void heap_free(struct heap *heap);
 
+/* Fills in the sums of arenas, once all chunks are known. */
+void heap_sum_up(struct heap *heap);
+
 /* The name of a state, HEAP_UNKNOWN included. */
 const char *heap_state_name(unsigned state);
 const char *heap_call_name(unsigned call);

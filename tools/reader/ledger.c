@@ -45,8 +45,7 @@ static int by_start(const void *a, const void *b) {
     return x->start < y->start ? -1 : x->start > y->start;
 }
 
-/* All that is ours, by address; free it. */
-static struct heap_range *list_ours(const struct heap *heap, size_t *count) {
+struct heap_range *ledger_list_ours(const struct heap *heap, size_t *count) {
     struct heap_range *ours = need_memory(NULL, heap->region_count + heap->block_count + heap->range_count, sizeof *ours);
     size_t n = 0, kept = 0;
     for (size_t i = 0; i < heap->region_count; i++)
@@ -86,12 +85,17 @@ static uint64_t count_foreign(struct ledger *ledger, struct source *source, cons
 bool ledger_read(struct ledger *ledger, struct process *process, struct fault *fault) {
     struct source_mappings mappings;
     struct heap *heap = &process->heap;
+    if (process->kind == PROCESS_SNAPSHOT) {
+        *ledger = *process->ledger;
+        return true;
+    }
     *ledger = (struct ledger){.pages_known = heap->pages_known};
+    if (process->kind == PROCESS_CORE) return true;
     if (!live_mappings(&process->live, &mappings, true, fault)) return false;
     ledger->rss_known = live_rss(&process->live, &ledger->rss, NULL);
     ledger->faults_known = live_faults(&process->live, &ledger->minor_faults, &ledger->major_faults);
     size_t count, next = 0;
-    struct heap_range *ours = list_ours(heap, &count);
+    struct heap_range *ours = ledger_list_ours(heap, &count);
     for (size_t i = 0; i < mappings.count; i++) {
         const struct source_mapping *mapping = &mappings.entry[i];
         while (next < count && ours[next].end <= mapping->start) next++;
@@ -108,9 +112,9 @@ bool ledger_read(struct ledger *ledger, struct process *process, struct fault *f
 
 void ledger_sum(struct ledger *ledger, const struct process *process) {
     const struct heap *heap = &process->heap;
-    uint64_t page_size = process->live.source.page_size, chunks = 0;
+    uint64_t page_size = process->page_size, chunks = 0;
     size_t span = 0;
-    if (!ledger->pages_known) return;
+    if (!ledger->pages_known || process->kind == PROCESS_SNAPSHOT) return;
     for (size_t i = 0; i < heap->chunk_count; i++) {
         const struct heap_chunk *chunk = &heap->chunks[i];
         const struct heap_region *region = &heap->regions[chunk->region];

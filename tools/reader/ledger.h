@@ -32,8 +32,11 @@ static inline uint64_t ledger_accounted(const struct ledger *ledger) {
 }
 static inline int64_t ledger_residual(const struct ledger *ledger) { return (int64_t)(ledger->rss - ledger_accounted(ledger)); }
 
-/* While the process is frozen: what the kernel knows. False after noting why. */
+/* While the process is frozen: what the kernel knows. A core knows nothing of that, a snapshot has it all. False after noting why. */
 bool ledger_read(struct ledger *ledger, struct process *process, struct fault *fault);
+
+/* All that is the allocator's, regions and blocks included, by address; none overlaps another. Free it. */
+struct heap_range *ledger_list_ours(const struct heap *heap, size_t *count);
 
 /* At any time after that: what each byte of ours is. */
 void ledger_sum(struct ledger *ledger, const struct process *process);

@@ -260,4 +260,5 @@ void live_close(struct live *live) {
     if (live->pagemap >= 0) close(live->pagemap);
     free(live->threads);
     source_mappings_free(&live->source.mappings);
+    *live = (struct live){.memory = -1, .pagemap = -1};
 }

@@ -35,6 +35,9 @@ bool live_open(struct live *live, pid_t pid, struct fault *fault);
 bool live_freeze(struct live *live, struct fault *fault);
 void live_thaw(struct live *live);
 
+/* The registers of a stopped thread, one set behind the other; how many bytes of `room` they take. */
+size_t live_registers(const struct live_thread *thread, void *to, size_t room);
+
 void live_close(struct live *live); /* thaws if need be */
 
 /* The mappings with what of them is resident. Free them. */

@@ -1,10 +1,18 @@
 /* process.c: see process.h. SPDX-License-Identifier: MIT */
 #include "reader/process.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "reader/find.h"
+#include "reader/ledger.h"
+#include "reader/snapshot.h"
 
 #define TRIES 50
 #define NAP 1000000 /* ns between two of them, and as much more each time */
@@ -18,7 +26,7 @@ static uint64_t now(void) { return clock_of(CLOCK_MONOTONIC); }
 
 static bool find(struct process *process, struct seemalloc_descriptor *descriptor, struct fault *fault) {
     const char *where;
-    if (!find_descriptor(&process->live.source, descriptor, &where, fault)) return false;
+    if (!find_descriptor(process->source, descriptor, &where, fault)) return false;
     snprintf(process->library, sizeof process->library, "%s", where);
     return true;
 }
@@ -26,7 +34,7 @@ static bool find(struct process *process, struct seemalloc_descriptor *descripto
 static bool read_heap(struct process *process, const struct seemalloc_descriptor *descriptor, bool is_live, struct fault *fault) {
     process->clock = now();
     process->real_time = clock_of(CLOCK_REALTIME) / 1000000;
-    return heap_read(&process->heap, &process->live.source, descriptor, process->library, is_live, fault);
+    return heap_read(&process->heap, process->source, descriptor, process->library, is_live, fault);
 }
 
 /* `why` says what of the reading went wrong. Returns whether all is well; else everything is given up. */
@@ -35,6 +43,7 @@ static bool finish(struct process *process, bool good, const struct fault *why, 
         if (good) heap_free(&process->heap);
         good = fault_note(fault, "process %d ended while it was being read", (int)process->live.pid);
     }
+    process->page_size = process->live.source.page_size;
     if (good) return true;
     fault_note(fault, "process %d (%s): %s", (int)process->live.pid, process->live.command, why->text);
     live_close(&process->live);
@@ -60,9 +69,8 @@ static void name_threads(struct process *process) {
         for (size_t i = 0; i < heap->cache_count; i++) {
             struct heap_cache *cache = &heap->caches[i];
             uint64_t address = 0;
-            if (cache->state != heap->descriptor.cache_live ||
-                !source_has(&process->live.source, cache->word, cache->word + sizeof address) ||
-                !process->live.source.read(&process->live.source, cache->word, &address, sizeof address, NULL) || address != cache->address)
+            if (cache->state != heap->descriptor.cache_live || !source_has(process->source, cache->word, cache->word + sizeof address) ||
+                !process->source->read(process->source, cache->word, &address, sizeof address, NULL) || address != cache->address)
                 continue;
             for (size_t k = 0; k < process->live.thread_count; k++) {
                 uint64_t here = distance(cache, &process->live.threads[k]);
@@ -76,7 +84,7 @@ static void name_threads(struct process *process) {
 bool process_read(struct process *process, pid_t pid, struct fault *fault) {
     struct seemalloc_descriptor descriptor;
     struct fault why = {0}; /* of what was read */
-    *process = (struct process){0};
+    *process = (struct process){.source = &process->live.source};
     bool good = live_open(&process->live, pid, fault) && find(process, &descriptor, &why);
     while (good) {
         process->since = now();
@@ -94,13 +102,123 @@ bool process_read(struct process *process, pid_t pid, struct fault *fault) {
 bool process_look(struct process *process, pid_t pid, struct fault *fault) {
     struct seemalloc_descriptor descriptor;
     struct fault why = {0};
-    *process = (struct process){.tries = 1};
+    *process = (struct process){.tries = 1, .source = &process->live.source};
     bool good = live_open(&process->live, pid, fault) && find(process, &descriptor, &why) && read_heap(process, &descriptor, true, &why);
     return finish(process, good, &why, fault);
 }
 
+/* --- files ------------------------------------------------------------------------------------------------------------------------------------- */
+
+#ifdef SEEMALLOC_LIBELF
+static void take_threads(struct process *process) {
+    struct live *live = &process->live;
+    live->threads = need_memory(NULL, process->core.thread_count, sizeof *live->threads);
+    for (size_t i = 0; i < process->core.thread_count; i++) {
+        const struct core_thread *thread = &process->core.threads[i];
+        live->threads[live->thread_count++] =
+            (struct live_thread){.tid = thread->tid, .stack_pointer = thread->stack_pointer, .thread_pointer = thread->thread_pointer};
+    }
+    live->pid = process->core.pid;
+    memcpy(live->command, process->core.command, sizeof live->command);
+}
+
+static bool read_core(struct process *process, int fd, struct fault *fault) {
+    struct seemalloc_descriptor descriptor;
+    struct fault why = {0};
+    if (!core_open(&process->core, fd, &why)) return fault_note(fault, "%s: %s", process->file, why.text);
+    process->kind = PROCESS_CORE;
+    process->source = &process->core.source;
+    process->page_size = process->core.source.page_size;
+    process->tries = 1;
+    take_threads(process);
+    if (!find(process, &descriptor, &why) || !heap_read(&process->heap, process->source, &descriptor, process->library, false, &why)) {
+        return fault_note(fault, "%s, a core of process %d (%s): %s", process->file, (int)process->live.pid, process->live.command,
+                          why.text);
+    }
+    process->heap.pages_known = false;
+    name_threads(process);
+    return true;
+}
+#else
+static bool read_core(struct process *process, int fd, struct fault *fault) {
+    close(fd);
+    return fault_note(fault, "%s is an ELF file; this command was built without libelf and reads no cores", process->file);
+}
+#endif
+
+#ifdef SEEMALLOC_ZLIB
+static bool read_nothing(struct source *source, uint64_t address, void *to, size_t size, struct fault *fault) {
+    (void)source, (void)address, (void)to, (void)size;
+    return fault_note(fault, "a snapshot has no contents of memory");
+}
+
+static bool read_snapshot(struct process *process, int fd, struct fault *fault) {
+    process->kind = PROCESS_SNAPSHOT;
+    process->live.source.read = read_nothing;
+    process->source = &process->live.source;
+    struct fault why = {0};
+    bool good = snapshot_read(process, fd, &why);
+    close(fd);
+    return good || fault_note(fault, "%s: %s", process->file, why.text);
+}
+#else
+static bool read_snapshot(struct process *process, int fd, struct fault *fault) {
+    close(fd);
+    return fault_note(fault, "%s may be a snapshot; this command was built without zlib and reads none", process->file);
+}
+#endif
+
+static bool check_file(const char *file, int fd, uint8_t begin[8], struct fault *fault) {
+    struct stat status;
+    if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
+        return fault_note(fault, "%s is no regular file; expected a core file or a snapshot, or the number of a process", file);
+    }
+    ssize_t n = pread(fd, begin, 8, 0);
+    if (n < 0) return fault_note(fault, "can't read %s: %s", file, strerror(errno));
+    if (n == 0) return fault_note(fault, "%s is empty; expected a core file or a snapshot", file);
+    return true;
+}
+
+bool process_read_file(struct process *process, const char *file, struct fault *fault) {
+    uint8_t begin[8] = {0};
+    *process = (struct process){.file = file, .core = {.fd = -1, .opened_fd = -1}, .live = {.memory = -1, .pagemap = -1}};
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return fault_note(fault, "can't read %s: %s", file, strerror(errno));
+    bool good = false;
+    if (!check_file(file, fd, begin, fault)) {
+        close(fd);
+    } else if (memcmp(begin, "\177ELF", 4) == 0) {
+        process->kind = PROCESS_CORE;
+        good = read_core(process, fd, fault);
+    } else if (memcmp(begin, SNAPSHOT_MAGIC, sizeof begin) == 0) {
+        good = read_snapshot(process, fd, fault);
+    } else {
+        close(fd);
+        fault_note(fault,
+                   "%s is neither an ELF core nor a snapshot: it begins with the bytes %02x %02x %02x %02x; a snapshot is made by "
+                   "`seemalloc snapshot`",
+                   file, begin[0], begin[1], begin[2], begin[3]);
+    }
+    if (!good) process_close(process);
+    return good;
+}
+
+bool process_open(struct process *process, const char *name, bool is_live, struct fault *fault) {
+    pid_t pid = (pid_t)strtol(name, NULL, 10);
+    bool is_file = name[0] == '\0' || name[strspn(name, "0123456789")] != '\0';
+    if (is_file && is_live) {
+        *process = (struct process){.live = {.memory = -1, .pagemap = -1}};
+        return fault_note(fault, "%s is no running process, so nothing in it is live", name);
+    }
+    return is_file   ? process_read_file(process, name, fault)
+           : is_live ? process_look(process, pid, fault)
+                     : process_read(process, pid, fault);
+}
+
+/* --- ends -------------------------------------------------------------------------------------------------------------------------------------- */
+
 void process_thaw(struct process *process) {
-    if (process->live.thread_count == 0) return;
+    if (process->kind != PROCESS_LIVE || process->live.thread_count == 0) return;
     live_thaw(&process->live);
     process->frozen = now() - process->since;
 }
@@ -108,5 +226,11 @@ void process_thaw(struct process *process) {
 void process_close(struct process *process) {
     process_thaw(process);
     heap_free(&process->heap);
+    free(process->ledger);
+    if (process->kind != PROCESS_LIVE) process->live.thread_count = 0; /* none of them is ours to let go */
     live_close(&process->live);
+#ifdef SEEMALLOC_LIBELF
+    if (process->kind == PROCESS_CORE) core_close(&process->core);
+#endif
+    *process = (struct process){.live = {.memory = -1, .pagemap = -1}};
 }
