@@ -7,6 +7,7 @@ if(TARGET seemalloc)
     set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/seemalloc)
     install(TARGETS seemalloc seemalloc_static EXPORT seemallocTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
             ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+    install(FILES ${gdb_script} DESTINATION ${CMAKE_INSTALL_LIBDIR})
     install(EXPORT seemallocTargets NAMESPACE seemalloc:: DESTINATION ${package_dir})
     configure_package_config_file(cmake/seemallocConfig.cmake.in ${PROJECT_BINARY_DIR}/package/seemallocConfig.cmake
                                   INSTALL_DESTINATION ${package_dir})
