@@ -92,6 +92,7 @@ static enum seized seize(struct live *live, pid_t tid, struct fault *fault) {
     char state = thread_state(live, tid);
     if (error == ESRCH || state == 0 || state == 'Z' || state == 'X') return GONE;
     pid_t tracer = other_tracer(live, tid);
+    if (tracer == getpid()) return GONE; /* it was ours and is on its way out */
     if (tracer != 0) {
         fault_note(fault, "process %d is being traced already, by process %d (a debugger?); only one can", (int)live->pid, (int)tracer);
     } else {
