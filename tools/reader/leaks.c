@@ -9,8 +9,8 @@
 #include "reader/ledger.h"
 
 #define STEP 4096u           /* of a region's table of chunks */
-#define WINDOW (1u << 14)    /* of a region, copied at once, */
-#define WINDOWS 2048u        /* and so many are kept */
+#define WINDOW (1u << 12)    /* of a region, copied at once, */
+#define WINDOWS (1u << 14)   /* and so many are kept */
 #define PIECE (1u << 16)     /* of a root or mapped block */
 #define REGISTERS (1u << 14) /* bytes of a thread's registers */
 #define RED_ZONE 128         /* below the stack pointer, in use on x86-64 */
