@@ -4,7 +4,7 @@
 #include "outside.h"
 #include "tool.h"
 
-const char arenas_help[] = "Usage: seemalloc arenas PID [--json]\n"
+const char arenas_help[] = "Usage: seemalloc arenas PID|CORE|SNAPSHOT [--json]\n"
                            "Show the arenas of a running process, and the regions that their memory lies in.\n"
                            "\n"
                            "  system     bytes that the arena took from the system: in use + cached + free\n"

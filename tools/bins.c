@@ -5,7 +5,7 @@
 #include "reader/rules.h"
 #include "tool.h"
 
-const char bins_help[] = "Usage: seemalloc bins PID [--json]\n"
+const char bins_help[] = "Usage: seemalloc bins PID|CORE|SNAPSHOT [--json]\n"
                          "Show what lies free in the bins of each arena of a running process.\n"
                          "\n"
                          "  parked     batches that thread caches gave back, by the size of their blocks; not merged\n"

@@ -10,7 +10,7 @@
 #include "tool.h"
 
 const char chunk_help[] =
-    "Usage: seemalloc chunk PID ADDRESS [--json]\n"
+    "Usage: seemalloc chunk PID|CORE|SNAPSHOT ADDRESS [--json]\n"
     "Show the chunk of a running process that holds an address, which may be any in it: the pointer that malloc returned, one into\n"
     "the block, or one into the chunk's header.\n"
     "\n"
@@ -28,7 +28,7 @@ const char chunk_help[] =
     "wrong.\n";
 
 const char explain_help[] =
-    "Usage: seemalloc explain PID ADDRESS [--json]\n"
+    "Usage: seemalloc explain PID|CORE|SNAPSHOT ADDRESS [--json]\n"
     "Say in words what an address of a running process is: which chunk holds it, where that lies if it is free, what stands beside\n"
     "it, and what free would do with the address now: keep it in the thread's cache, merge it, give memory back, or abort, and\n"
     "with which message. Addresses that are not of the heap are explained as well.\n"

@@ -16,7 +16,7 @@
 #define WIDTH_MOST 1000
 
 const char map_help[] =
-    "Usage: seemalloc map PID [-o FILE | --json] [--ansi] [--live] [--width N] [--scale SIZE]\n"
+    "Usage: seemalloc map PID|CORE|SNAPSHOT [-o FILE | --json] [--ansi] [--live] [--width N] [--scale SIZE]\n"
     "Draw the heap of a running process: a strip of cells for each region of each arena, in address order.\n"
     "\n"
     "Each cell stands for as many bytes as the scale says, and shows the state that most of them have; in colours the lower half\n"

@@ -7,7 +7,7 @@
 #include "tool.h"
 
 const char threads_help[] =
-    "Usage: seemalloc threads PID [--json]\n"
+    "Usage: seemalloc threads PID|CORE|SNAPSHOT [--json]\n"
     "Show the thread caches of a running process: for each size class in use how many blocks its magazine holds and may hold.\n"
     "\n"
     "  state     live: a thread's; orphan: of a thread that did not come along when the process was forked\n"

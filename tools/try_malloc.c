@@ -9,7 +9,7 @@
 #include "tool.h"
 
 const char try_malloc_help[] =
-    "Usage: seemalloc try-malloc PID SIZE [--thread TID | --arena N | --all] [--json]\n"
+    "Usage: seemalloc try-malloc PID|CORE|SNAPSHOT SIZE [--thread TID | --arena N | --all] [--json]\n"
     "Say which way malloc(SIZE) would go now in a running process: out of the thread's cache; from a parked batch; from a fast bin;\n"
     "from a small bin or the unsorted bin, where one fits exactly; cut from the last remainder, from the chunk that fits best, or\n"
     "from the top; after the heap has grown; or into a mapping of its own. Nothing is changed: the search goes through a copy of\n"
