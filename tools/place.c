@@ -13,10 +13,11 @@ static bool in_heap(struct place *place, const struct heap *heap) {
         place->kind = PLACE_CHUNK;
         place->region = &heap->regions[place->chunk->region];
     }
-    for (size_t i = 0; place->region == NULL && i < heap->region_count; i++) {
-        if (place->address < heap->regions[i].start || place->address >= heap->regions[i].limit) continue;
+    const struct heap_region *region = heap->regions;
+    for (size_t i = 0; place->region == NULL && region != NULL && i < heap->region_count; i++) {
+        if (place->address < region[i].start || place->address >= region[i].limit) continue;
         place->kind = PLACE_RESERVED;
-        place->region = &heap->regions[i];
+        place->region = &region[i];
     }
     if (place->region != NULL) place->arena = &heap->arenas[place->region->arena];
     place->block = heap_block_holding(heap, place->address);
