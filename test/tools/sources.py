@@ -20,13 +20,14 @@ GROW = """
 #include <string.h>
 #include <unistd.h>
 void *block[5000];
+void *volatile large; /* clang leaves out what nobody keeps */
 int main(void) {
     unsigned n = 0;
     char line[8];
     write(1, "{}\\n", 3);
     while (read(0, line, 1) == 1) {
         for (unsigned i = 0; i < 1000; i++) block[n++] = malloc(200);
-        memset(malloc(3000000), 1, 10);
+        memset(large = malloc(3000000), 1, 10);
         write(1, "{}\\n", 3);
     }
 }
