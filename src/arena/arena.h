@@ -300,7 +300,8 @@ unsigned arena_sweep(struct arena *arena, unsigned most); /* a part of it; 0 onl
  * own. NULL if there is no memory. *zeroed as in arena_alloc. Any of them may be asked for by any thread. */
 void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed);
 
-/* The same for a batch; *count = how many, 0 if there is no memory. */
+/* A batch, of `arena` or of one that has much: *count = how many; 0: arena_serve may still have one. Never a mapping: where a fork finds a thread between a
+ * batch and a magazine, the child takes what it finds for blocks of arenas. */
 void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem, unsigned *count);
 
 #define ARENA_LIST_LINE "corrupted double-linked list"

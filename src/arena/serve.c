@@ -74,10 +74,5 @@ void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned
     for (struct arena *lender; status == ARENA_FULL && (lender = next_lender(arena, &looked)) != NULL;) {
         if (arena_take(lender, slot, size, want, 0, mem, count) == ARENA_OK) return;
     }
-    if (status == ARENA_FULL) status = arena_take(arena, slot, size, want, MEANS_GROW, mem, count);
-    if (status == ARENA_OK) return;
-    bool zeroed;
-    void *one = arena_serve(arena, size, CHUNK_ALIGN, &zeroed);
-    store_relaxed(&mem[0], one);
-    store_relaxed(count, one != NULL);
+    if (status == ARENA_FULL) arena_take(arena, slot, size, want, MEANS_GROW, mem, count);
 }

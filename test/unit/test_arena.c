@@ -4,6 +4,7 @@
 #include "arena/arena.h"
 #include "cache/cache.h"
 #include "conf/conf.h"
+#include "heap/mapped.h"
 #include "fake.h"
 #include "heap/retain.h"
 #include "os/os.h"
@@ -153,6 +154,24 @@ static void mapped_while_forking(void) {
     other->lock.word = LOCK_FREE;
     CHECK_HEAP();
     (void)guard;
+}
+
+/* While a fork holds all arenas a thread gets one block, in a mapping, and that is on its way to no magazine at any moment: a child would find the mapping
+ * in the cache of a thread that did not come along and take it for a block of an arena. */
+static void never_mapped_in_transit(void) {
+    void *mem[BATCH];
+    CHECK(take(64, mem) == BATCH);
+    for (unsigned i = 0; i < BATCH; i++) seemalloc_free(mem[i]);
+    size_t before = load_relaxed(&mapped_bytes);
+    arena_fork_prepare(os_clock() + 1000000);
+    CHECK_EQ(take(KIB(1), mem), 0);
+    CHECK_EQ(load_relaxed(&mapped_bytes), before);
+    void *one = seemalloc_malloc(KIB(1));
+    CHECK(chunk_head(chunk_of(one)) & FLAG_M);
+    CHECK_EQ(load_relaxed(&cache_self->in_transit), 0);
+    arena_fork_parent();
+    seemalloc_free(one);
+    CHECK_HEAP();
 }
 
 /* A thread that has its arena for itself stays there; one that shares it uses that of the CPU it runs on. */
@@ -817,7 +836,8 @@ UNIT_MAIN({"lost_once", lost_once}, {"purged_once", purged_once}, {"large_mappin
           {"merged_into_top", merged_into_top}, {"critical_sections", critical_sections}, {"reopened_top_is_dirty", reopened_top_is_dirty},
           {"fresh_blocks_in_a_row", fresh_blocks_in_a_row}, {"batches_kept_and_merged", batches_kept_and_merged},
           {"merged_before_growth", merged_before_growth}, {"waves_are_kept", waves_are_kept},
-          {"mapped_while_forking", mapped_while_forking}, {"shared_arenas_follow_the_cpu", shared_arenas_follow_the_cpu},
-          {"magazines_move", magazines_move}, {"idle_memory_goes_home", idle_memory_goes_home}, {"never_by_itself", never_by_itself},
-          {"regret_holds", regret_holds}, {"put_back", put_back}, {"swept_in_parts", swept_in_parts}, {"swept_regions", swept_regions},
+          {"mapped_while_forking", mapped_while_forking}, {"never_mapped_in_transit", never_mapped_in_transit},
+          {"shared_arenas_follow_the_cpu", shared_arenas_follow_the_cpu}, {"magazines_move", magazines_move},
+          {"idle_memory_goes_home", idle_memory_goes_home}, {"never_by_itself", never_by_itself}, {"regret_holds", regret_holds},
+          {"put_back", put_back}, {"swept_in_parts", swept_in_parts}, {"swept_regions", swept_regions},
           {"loose_blocks_are_guarded", loose_blocks_are_guarded})
