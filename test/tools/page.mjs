@@ -4,12 +4,12 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const { CHROMIUM, PAGE, PICTURE, SEEMALLOC_BIN, SEEMALLOC_LIB } = process.env;
-const { chromium } = createRequire(join(PAGE, "package.json"))("playwright-core");
+import { findOnScreen, launch, openPage } from "../web/steps.mjs";
+
+const { PICTURE, SEEMALLOC_BIN, SEEMALLOC_LIB } = process.env;
 const folder = mkdtempSync(join(tmpdir(), "heap-")), file = join(folder, "heap.html");
 const work = `
 import ast, glob, os, sqlite3, sys, threading
@@ -53,31 +53,18 @@ try {
         });
     });
 
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"] });
-    const page = await browser.newPage({ viewport: { width: 1280, height: 800 }, reducedMotion: "reduce" }), complaints = [];
-    page.on("console", message => { if (["error", "warning"].includes(message.type())) complaints.push(message.text()); });
-    page.on("pageerror", error => complaints.push(error.stack));
-    page.on("request", request => { if (!/^(file|data|blob):/.test(request.url())) complaints.push(`it asks for ${request.url()}`); });
-    await page.goto(`file://${file}`);
-    await page.waitForFunction(() => document.documentElement.dataset.ready);
-    assert.equal(await page.evaluate(() => document.documentElement.dataset.ready), "yes", complaints.join("\n"));
+    browser = await launch();
+    const page = await openPage(browser, file);
     const shown = await page.evaluate(() => seemalloc.heap.spaces.map(space => space.count).reduce((a, b) => a + b));
     assert.equal(shown, chunks.length + map.blocks.length);
     for (let i = 1; i <= 5; i++) {
         const chunk = chunks[Math.floor(chunks.length * i / 6)];
-        await page.fill("#jump-to", chunk.mem);
-        await page.press("#jump-to", "Enter");
-        await page.evaluate(() => document.getElementById("map").scrollIntoView({ behavior: "instant" }));
-        const place = await page.evaluate(() => {
-            const { map } = seemalloc, place = map.placeOf(map.selected), box = map.canvas.getBoundingClientRect();
-            return { x: box.left + place.x, y: box.top + place.y };
-        });
-        await page.press("#canvas canvas", "Escape");
+        const place = await findOnScreen(page, chunk.mem);
         await page.mouse.click(place.x, place.y);
         const card = await page.evaluate(() => ({ ...document.getElementById("card").dataset }));
         assert.deepEqual([card.chunk, Number(card.size), Number(card.state)], [chunk.address, chunk.size, chunk.state]);
     }
-    assert.deepEqual(complaints, []);
+    assert.deepEqual(page.complaints, []);
     if (PICTURE) {
         await page.goto(`file://${file}`);
         await page.waitForFunction(() => document.documentElement.dataset.ready);

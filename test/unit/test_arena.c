@@ -4,8 +4,8 @@
 #include "arena/arena.h"
 #include "cache/cache.h"
 #include "conf/conf.h"
-#include "heap/mapped.h"
 #include "fake.h"
+#include "heap/mapped.h"
 #include "heap/retain.h"
 #include "os/os.h"
 

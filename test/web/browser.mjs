@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const { BUILD_DIR, CHROMIUM, PAGE, SOURCE_DIR, WEB } = process.env;
-const { chromium } = createRequire(join(PAGE, "package.json"))("playwright-core");
+import { findOnScreen, launch, openPage } from "./steps.mjs";
+
+const { BUILD_DIR, SOURCE_DIR, WEB } = process.env;
 const folder = mkdtempSync(join(tmpdir(), "heap-"));
 const template = join(SOURCE_DIR, "web/heap.html");
 const names = ["in use", "cached", "parked", "inbox", "fast", "unsorted", "small", "large", "last remainder", "purging", "top", "fencepost", "abandoned", "mapped"];
@@ -27,22 +27,10 @@ function dump(name, shape, step = 1, command = [join(WEB, "heaps"), ...shape]) {
     return { page, chunks, bytes: statSync(page).size };
 }
 
-const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync"] });
+const browser = await launch();
+const open = (file, options) => openPage(browser, file, options);
 
-// Opens a page; whatever it complains about or loads from elsewhere fails the test.
-async function open(file, { width = 1280, height = 800, colorScheme = "light", ready = "yes" } = {}) {
-    const page = await browser.newPage({ viewport: { width, height }, colorScheme, reducedMotion: "reduce" }), complaints = [];
-    page.on("console", message => { if (["error", "warning"].includes(message.type())) complaints.push(message.text()); });
-    page.on("pageerror", error => complaints.push(error.stack));
-    page.on("request", request => { if (!/^(file|data|blob):/.test(request.url())) complaints.push(`it asks for ${request.url()}`); });
-    await page.goto(`file://${file}`);
-    await page.waitForFunction(() => document.documentElement.dataset.ready);
-    assert.equal(await page.evaluate(() => document.documentElement.dataset.ready), ready, complaints.join("\n"));
-    page.complaints = complaints;
-    return page;
-}
-
+// Whatever a page complained about or loaded from elsewhere fails the test.
 async function close(page) {
     assert.deepEqual(page.complaints, []);
     await page.close();
@@ -60,16 +48,9 @@ function assertCard(card, chunk) {
     if (chunk.state !== 11) assert.ok(card.text.includes(chunk.mem), card.text);
 }
 
-// Jumps to an address as a user does, forgets the choice, and clicks on the place where the chunk is now.
+// Jumps to a chunk, forgets the choice, and clicks on the place where it is now.
 async function clickOn(page, chunk) {
-    await page.fill("#jump-to", chunk.mem);
-    await page.press("#jump-to", "Enter");
-    await page.evaluate(() => document.getElementById("map").scrollIntoView({ behavior: "instant" }));
-    const place = await page.evaluate(() => {
-        const { map } = seemalloc, place = map.placeOf(map.selected), box = map.canvas.getBoundingClientRect();
-        return { x: box.left + place.x, y: box.top + place.y };
-    });
-    await page.press("#canvas canvas", "Escape");
+    const place = await findOnScreen(page, chunk.mem);
     assert.equal((await shownCard(page)).chunk, undefined);
     await page.mouse.click(place.x, place.y);
     assertCard(await shownCard(page), chunk);
