@@ -148,18 +148,4 @@ static void print_text(const struct process *process) {
     }
 }
 
-int arenas_main(int argc, char **argv) {
-    struct outside_arguments arguments;
-    static struct process process;
-    int status = outside_arguments(&arguments, "arenas", arenas_help, NULL, argc, argv);
-    if (status >= 0) return status;
-    if (!outside_read(&process, arguments.subject, false)) return 1;
-    status = outside_warn(&process);
-    if (arguments.as_json) {
-        print_json(&process);
-    } else {
-        print_text(&process);
-    }
-    process_close(&process);
-    return tool_finish(status);
-}
+int arenas_main(int argc, char **argv) { return outside_show("arenas", arenas_help, print_json, print_text, argc, argv); }

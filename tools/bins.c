@@ -136,18 +136,4 @@ static void print_text(const struct process *process) {
     }
 }
 
-int bins_main(int argc, char **argv) {
-    struct outside_arguments arguments;
-    static struct process process;
-    int status = outside_arguments(&arguments, "bins", bins_help, NULL, argc, argv);
-    if (status >= 0) return status;
-    if (!outside_read(&process, arguments.subject, false)) return 1;
-    status = outside_warn(&process);
-    if (arguments.as_json) {
-        print_json(&process);
-    } else {
-        print_text(&process);
-    }
-    process_close(&process);
-    return tool_finish(status);
-}
+int bins_main(int argc, char **argv) { return outside_show("bins", bins_help, print_json, print_text, argc, argv); }

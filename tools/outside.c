@@ -203,3 +203,16 @@ void outside_head(FILE *out, const struct process *process) {
     if (process->heap.is_torn) fputs("TORN: figures of what is marked so may not fit together\n", out);
     if (process->heap.fault.text[0] != '\0') fprintf(out, "CORRUPTED: %s\n", process->heap.fault.text);
 }
+
+int outside_show(const char *command, const char *help, void (*print_json)(const struct process *process),
+                 void (*print_text)(const struct process *process), int argc, char **argv) {
+    struct outside_arguments arguments;
+    static struct process process;
+    int status = outside_arguments(&arguments, command, help, NULL, argc, argv);
+    if (status >= 0) return status;
+    if (!outside_read(&process, arguments.subject, false)) return 1;
+    status = outside_warn(&process);
+    (arguments.as_json ? print_json : print_text)(&process);
+    process_close(&process);
+    return tool_finish(status);
+}

@@ -30,6 +30,10 @@ bool outside_number(const char *text, uint64_t *number);
 /* Reads what `subject` names and lets a process go on. False after a message: then the status is 1. */
 bool outside_read(struct process *process, const char *subject, bool is_live);
 
+/* The whole of a command with no arguments but these: reads the process and prints it in one way or the other. Its exit status. */
+int outside_show(const char *command, const char *help, void (*print_json)(const struct process *process),
+                 void (*print_text)(const struct process *process), int argc, char **argv);
+
 /* What is torn, corrupted or not known, in words on standard error; the status that follows: 1 for a heap that is corrupted, else 0. */
 int outside_warn(const struct process *process);
 
