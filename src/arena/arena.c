@@ -63,7 +63,7 @@ static struct arena *create(bool is_spare) {
         }
         return arena;
     }
-    os_unmap_meta(arena, align_up(sizeof *arena, os_page_size()));
+    os_unmap_guarded(arena, sizeof *arena);
     return NULL;
 }
 

@@ -30,8 +30,7 @@ static struct mapped_record *segment_new(size_t i) {
     struct mapped_record *fresh = os_map_guarded(bytes), *expected = NULL;
     if (fresh == NULL) return NULL;
     if (cas_acq_rel(&mapped_segments[i], &expected, fresh)) return fresh;
-    /* Another thread was faster. The guards stay mapped: a page or two, once. */
-    os_unmap_meta(fresh, align_up(bytes, os_page_size()));
+    os_unmap_guarded(fresh, bytes); /* another thread was faster */
     return expected;
 }
 

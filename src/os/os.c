@@ -46,7 +46,7 @@ void *os_sbrk(intptr_t delta) {
 void *os_map(void *hint, size_t size, bool usable, enum seemalloc_call reason) {
     void *start = prim_map(hint, size, usable);
     noted(start != NULL, reason, start, size);
-    if (start != NULL && reason == SEEMALLOC_CALL_MMAP_META) { /* not refused: a walk needs its lists at the limit, too */
+    if (start != NULL && usable && reason == SEEMALLOC_CALL_MMAP_META) { /* not refused: a walk needs its lists at the limit, too */
         add_relaxed(&os_counters.metadata_bytes, size);
         add_relaxed(&os_counters.taken, size);
     }
@@ -80,16 +80,82 @@ bool os_unmap_meta(void *start, size_t size) {
     return true;
 }
 
-void *os_map_guarded(size_t size) {
-    size_t page = os_page_size();
-    size = align_up(size, page);
-    if (!os_take(size + 2 * page)) return NULL;
-    char *start = os_map(NULL, size + 2 * page, false, SEEMALLOC_CALL_MMAP_META);
-    os_give(size + 2 * page); /* os_map has counted it */
-    if (start == NULL) return NULL;
-    if (!os_make_usable(start + page, size)) {
-        os_unmap_meta(start, size + 2 * page);
-        return NULL;
+/* --- books -------------------------------------------------------------------------------------------------------------------------------------- */
+
+/* They lie side by side in reservations with an inaccessible page at either end, each as large as all before it together: few mappings, however many
+ * threads there are or were. What is left of the last one is a page number and a count of pages in one word: those whom fork turned away take from it, too. */
+#define BOOKS_COUNT_BITS 28
+#define BOOKS_COUNT_MASK (((uint64_t)1 << BOOKS_COUNT_BITS) - 1)
+#define BOOKS_NOT_HUGE MIB(2) /* from this size on the kernel might make huge pages of what is hardly touched */
+
+static uint64_t books_left;
+
+static uint64_t books_word(const char *start, size_t pages) {
+    return (uint64_t)((uintptr_t)start / os_page_size()) << BOOKS_COUNT_BITS | pages;
+}
+
+/* `pages` pages and what is then left in `*left`, from a reservation that is as large as all others together. */
+static char *reserve_books(size_t pages, uint64_t *left) {
+    size_t page = os_page_size(), all = load_relaxed(&os_counters.metadata_bytes) + load_relaxed(&os_counters.reserved_bytes);
+    size_t sizes[] = {min_size(max_size(all / page, pages), BOOKS_COUNT_MASK), pages};
+    for (size_t i = 0; i < 2; i++) {
+        size_t bytes = (sizes[i] + 2) * page;
+        char *start = os_map(NULL, bytes, false, SEEMALLOC_CALL_MMAP_META);
+        if (start == NULL) continue;
+        if (bytes >= BOOKS_NOT_HUGE) os_advise_huge(start, bytes, false);
+        *left = books_word(start + page + pages * page, sizes[i] - pages);
+        return start + page;
     }
-    return start + page;
+    return NULL;
+}
+
+static char *claim_books(size_t pages) {
+    for (;;) {
+        uint64_t word = load_acquire(&books_left), left;
+        if ((word & BOOKS_COUNT_MASK) >= pages) {
+            char *start = (char *)((word >> BOOKS_COUNT_BITS) * os_page_size());
+            if (cas_acq_rel(&books_left, &word, books_word(start + pages * os_page_size(), (word & BOOKS_COUNT_MASK) - pages)))
+                return start;
+            continue;
+        }
+        char *start = reserve_books(pages, &left);
+        if (start == NULL) return NULL;
+        size_t bytes = (pages + (left & BOOKS_COUNT_MASK) + 2) * os_page_size();
+        add_relaxed(&os_counters.reserved_bytes, bytes);
+        if (cas_acq_rel(&books_left, &word, left)) return start;
+        if (os_unmap(start - os_page_size(), bytes, SEEMALLOC_CALL_MUNMAP_META))
+            sub_relaxed(&os_counters.reserved_bytes, bytes); /* another was faster */
+    }
+}
+
+/* For the next one, if nobody has taken what lies behind it; else it stays reserved. */
+static void unclaim_books(char *start, size_t pages) {
+    uint64_t word = load_acquire(&books_left);
+    if (start + pages * os_page_size() != (char *)((word >> BOOKS_COUNT_BITS) * os_page_size())) return;
+    cas_acq_rel(&books_left, &word, books_word(start, (word & BOOKS_COUNT_MASK) + pages));
+}
+
+void *os_map_guarded(size_t size) {
+    size_t pages = align_up(size, os_page_size()) / os_page_size();
+    size = pages * os_page_size();
+    if (!os_take(size)) return NULL;
+    char *start = claim_books(pages);
+    if (start != NULL && os_make_usable(start, size)) {
+        add_relaxed(&os_counters.metadata_bytes, size);
+        sub_relaxed(&os_counters.reserved_bytes, size);
+        return start;
+    }
+    os_give(size);
+    if (start != NULL) unclaim_books(start, pages);
+    return NULL;
+}
+
+void os_unmap_guarded(void *start, size_t size) {
+    size_t pages = align_up(size, os_page_size()) / os_page_size();
+    size = pages * os_page_size();
+    if (!os_make_unusable(start, size)) return;
+    sub_relaxed(&os_counters.metadata_bytes, size);
+    add_relaxed(&os_counters.reserved_bytes, size);
+    os_give(size);
+    unclaim_books(start, pages);
 }

@@ -28,14 +28,15 @@ struct os_counters {
     uint64_t calls[SEEMALLOC_CALL_COUNT];
     uint64_t failures;
     size_t metadata_bytes;
-    size_t taken, limit;  /* os_take; 0: no limit */
-    uint64_t event_count; /* events so far; the ring holds the last OS_EVENTS */
+    size_t reserved_bytes; /* that books may grow into, and their guards: address space alone */
+    size_t taken, limit;   /* os_take; 0: no limit */
+    uint64_t event_count;  /* events so far; the ring holds the last OS_EVENTS */
     struct os_event events[OS_EVENTS];
 };
 extern struct os_counters os_counters;
 
 /* What counts towards the limit: bytes of regions that are usable, but for pages of holes that went back; mappings of blocks, retained ones too; our own
- * books with what they reserve. Who is about to take more asks first; false: it would be beyond the limit, and nothing has changed. Thread-safe. */
+ * books. Who is about to take more asks first; false: it would be beyond the limit, and nothing has changed. Thread-safe. */
 bool os_take(size_t bytes);
 static inline void os_give(size_t bytes) { sub_relaxed(&os_counters.taken, bytes); }
 
@@ -58,8 +59,9 @@ void *os_remap(void *start, size_t old_size, size_t new_size); /* takes and give
 /* Gives a mapping made with SEEMALLOC_CALL_MMAP_META back. */
 bool os_unmap_meta(void *start, size_t size);
 
-/* A usable zeroed mapping for our own books with an inaccessible page before and after it, so that no overflow of a block reaches it.
- * `size` is rounded up to pages. Never given back. NULL if there is no memory. */
+/* Zeroed pages for our own books, side by side with others of that kind, with an inaccessible page before and after them all, so that no overflow of a block
+ * reaches them. `size` is rounded up to pages. NULL if there is no memory. They may be given back only if nobody else has seen them. */
 void *os_map_guarded(size_t size);
+void os_unmap_guarded(void *start, size_t size);
 
 #endif

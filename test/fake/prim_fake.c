@@ -407,7 +407,7 @@ bool prim_wipe_on_fork(void *start, size_t size) {
 bool prim_advise_huge(void *start, size_t size, bool wanted) {
     (void)wanted;
     pthread_mutex_lock(&mutex);
-    check_range("advice on what isn't usable", start, size, true, true);
+    check_range("advice on what isn't mapped", start, size, false, true);
     bool done = !refused(FAKE_HUGE);
     pthread_mutex_unlock(&mutex);
     return done;

@@ -1,10 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Our mappings are few: at most 32, two for each heap, two for each live thread cache and one for each mapped block, on every program of the benchmark at its
-quick size, and the real ones. vmas.c looks from inside each process.
-
-Programs of many threads don't keep to it yet and get more: caches of threads that ended stay mapped, with their guards a cache is three mappings where
-a thread's stack lies beside it, and so is an arena's own."""
+quick size, and the real ones. vmas.c looks from inside each process."""
 import importlib.machinery
 import importlib.util
 import os
@@ -14,7 +11,6 @@ from dataclasses import dataclass
 
 sys.dont_write_bytecode = True
 SOURCE, BUILD = os.environ["SOURCE_DIR"], os.environ["BUILD_DIR"]
-MANY = 4  # threads
 LIBRARY, LOOKER = os.path.realpath(os.environ["SEEMALLOC_LIB"]), os.environ["VMAS"]
 
 
@@ -38,11 +34,8 @@ class Worst:
     caches: int
     arenas: int
 
-    def allowed(self, threads):
-        """For a program of so many threads, besides which there is the one that looks."""
-        if threads <= MANY:
-            return 32 + 2 * self.heaps + 2 * self.caches + self.blocks
-        return 32 + 2 * self.heaps + 3 * (threads + 2) + 3 * self.arenas + self.blocks
+    def allowed(self):
+        return 32 + 2 * self.heaps + 2 * self.caches + self.blocks
 
 
 def read_report(path):
@@ -62,10 +55,10 @@ def main():
             report = os.path.join(tmp, "report")
             bench.execute(bench.command(w, out, "quick", tmp), w, allocator, tmp, LD_PRELOAD=f"{LIBRARY}:{LOOKER}", VMAS_REPORT=report)
             processes = read_report(report)
-        worst = min(processes, key=lambda p: p.allowed(w.threads) - p.found)
-        failed = worst.found > worst.allowed(w.threads)
+        worst = min(processes, key=lambda p: p.allowed() - p.found)
+        failed = worst.found > worst.allowed()
         bad += failed
-        print(f"{'FAILED: ' if failed else ''}{w.name}: {worst.found} mappings, allowed are {worst.allowed(w.threads)} ({worst.program}: {worst.heaps} heaps, "
+        print(f"{'FAILED: ' if failed else ''}{w.name}: {worst.found} mappings, allowed are {worst.allowed()} ({worst.program}: {worst.heaps} heaps, "
               f"{worst.blocks} blocks, {worst.caches} live caches, {worst.arenas} arenas; {len(processes)} processes, {sum(p.looks for p in processes)} looks)",
               flush=True)
     return 1 if bad else 0

@@ -30,7 +30,7 @@ enum { MOST = 8000 };
 static struct block live[MOST];
 static size_t live_count, base; /* base: bytes that were mapped besides blocks and metadata */
 
-static size_t mapped_now(void) { return fake_count().mapped - os_counters.metadata_bytes; }
+static size_t mapped_now(void) { return fake_count().mapped - os_counters.metadata_bytes - os_counters.reserved_bytes; }
 
 static void begin(void) {
     store_relaxed(&conf_values[CONF_MMAP_MAX], 1000000);

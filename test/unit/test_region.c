@@ -59,7 +59,7 @@ static bool is_used(const struct region *region, size_t bytes) {
 
 static bool disjoint(const struct region *a, const struct region *b) { return a->limit <= b->start || b->limit <= a->start; }
 
-static size_t mapped_now(void) { return fake_count().mapped - os_counters.metadata_bytes; }
+static size_t mapped_now(void) { return fake_count().mapped - os_counters.metadata_bytes - os_counters.reserved_bytes; }
 
 /* What either kind of growth promises; `before` is the size that `last` had. */
 static void check_growth(const struct region *region, const struct region *last, size_t before, size_t need, size_t fresh, bool extended) {
