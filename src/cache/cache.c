@@ -489,14 +489,18 @@ static ALWAYS_INLINE void tend_beside(struct cache *cache) {
 }
 
 /* The peak can only have risen when the system was asked for something. */
-static void note_growth(void) {
-    static uint64_t noted;
-    uint64_t events = load_relaxed(&os_counters.event_count);
-    if (UNLIKELY(load_relaxed(&retained_bytes) != 0)) retain_shed(); /* it may have become too old */
-    if (load_relaxed(&noted) == events) return;
-    store_relaxed(&noted, events);
+static uint64_t events_seen;
+
+static NOINLINE void note_events(uint64_t events) {
+    store_relaxed(&events_seen, events);
     cache_note_peak();
     background_grown(load_relaxed(&heap_bytes) + load_relaxed(&mapped_bytes));
+}
+
+static ALWAYS_INLINE void note_growth(void) {
+    uint64_t events = load_relaxed(&os_counters.event_count);
+    if (UNLIKELY(load_relaxed(&retained_bytes) != 0)) retain_shed(); /* it may have become too old */
+    if (UNLIKELY(load_relaxed(&events_seen) != events)) note_events(events);
 }
 
 static void missed(struct cache *cache, unsigned size_class) {
