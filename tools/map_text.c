@@ -1,100 +1,56 @@
 /* map_text.c: a heap as strips of cells. Regions stand below each other, all at one scale; a cell is the bytes that it stands for, not chunks.
  * SPDX-License-Identifier: MIT */
 #include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "map.h"
 #include "outside.h"
+#include "strip.h"
 
 #define ROWS 40 /* that are about a screen; each region has one at least */
 #define INDENT 2
-#define SECOND_SHARE 4 /* the second state shows from this share of a cell on */
 #define LABEL 24
 
-/* Colours of the 256 that terminals know, told apart also by those who see red and green alike. */
-static const struct {
-    char letter;
-    uint8_t colour;
-} looks[HEAP_STATES] = {
-    [SEEMALLOC_IN_USE] = {'U', 25},     [SEEMALLOC_CACHED] = {'C', 220}, [SEEMALLOC_PARKED] = {'P', 214},
-    [SEEMALLOC_INBOX] = {'I', 208},     [SEEMALLOC_FAST] = {'F', 222},   [SEEMALLOC_UNSORTED] = {'N', 152},
-    [SEEMALLOC_SMALL] = {'S', 116},     [SEEMALLOC_LARGE] = {'L', 153},  [SEEMALLOC_LAST_REMAINDER] = {'R', 159},
-    [SEEMALLOC_PURGING] = {'G', 183},   [SEEMALLOC_TOP] = {'T', 255},    [SEEMALLOC_FENCEPOST] = {'X', 240},
-    [SEEMALLOC_ABANDONED] = {'A', 133}, [SEEMALLOC_MAPPED] = {'M', 31},  [HEAP_UNKNOWN] = {'Q', 196},
+/* Where cells go: lines of the output. */
+struct lines {
+    FILE *out;
+    const struct map_look *look;
+    uint64_t column;
 };
-
-struct cell {
-    uint64_t bytes[HEAP_STATES], all, resident;
-};
-
-static unsigned most_of(const struct cell *cell, unsigned but) {
-    unsigned best = but == 0 ? 1 : 0;
-    for (unsigned state = 0; state < HEAP_STATES; state++) {
-        if (state != but && cell->bytes[state] > cell->bytes[best]) best = state;
-    }
-    return best;
-}
-
-static void put_cell(FILE *out, const struct cell *cell, bool is_coloured) {
-    unsigned first = most_of(cell, HEAP_STATES), second = most_of(cell, first);
-    bool is_there = 2 * cell->resident >= cell->all;
-    if (!is_coloured) {
-        char letter = looks[first].letter;
-        putc(is_there ? letter : letter - 'A' + 'a', out);
-    } else if (!is_there) {
-        fprintf(out, "\033[48;5;%u;38;5;16m░", looks[first].colour);
-    } else if (cell->bytes[second] * SECOND_SHARE >= cell->all) {
-        fprintf(out, "\033[48;5;%u;38;5;%um▄", looks[first].colour, looks[second].colour);
-    } else {
-        fprintf(out, "\033[48;5;%um ", looks[first].colour);
-    }
-}
 
 static void put_reset(FILE *out, bool is_coloured) {
     if (is_coloured) fputs("\033[0m", out);
 }
 
-/* --- strips -------------------------------------------------------------------------------------------------------------------------------------- */
-
-struct strip {
-    FILE *out;
-    const struct map_look *look;
-    uint64_t page_size, column;
-};
-
-static void add(struct strip *strip, struct cell *cell) {
-    if (cell->all == 0) return;
-    if (strip->column == strip->look->width - INDENT) {
-        put_reset(strip->out, strip->look->is_coloured);
-        putc('\n', strip->out);
-        strip->column = 0;
-    }
-    if (strip->column++ == 0) fprintf(strip->out, "%*s", INDENT, "");
-    put_cell(strip->out, cell, strip->look->is_coloured);
-    *cell = (struct cell){0};
-}
-
-/* Adds [start, end) to cells that begin at multiples of their size from `base` on. */
-static void add_bytes(struct strip *strip, struct cell *cell, uint64_t base, uint64_t start, uint64_t end, unsigned state,
-                      const uint8_t *page) {
-    uint64_t size = strip->look->cell_bytes;
-    while (start < end) {
-        uint64_t to = base + ((start - base) / size + 1) * size;
-        if (to > end) to = end;
-        cell->bytes[state] += to - start;
-        cell->all += to - start;
-        cell->resident += page != NULL ? heap_resident(page, base, strip->page_size, start, to) : to - start;
-        if ((to - base) % size == 0) add(strip, cell);
-        start = to;
+static void put_cell(FILE *out, const struct strip_cell *cell, bool is_coloured) {
+    unsigned first = strip_colour(strip_first(cell)), second = strip_colour(strip_second(cell));
+    if (!is_coloured) {
+        putc(strip_character(cell), out);
+    } else if (!strip_is_there(cell)) {
+        fprintf(out, "\033[48;5;%u;38;5;16m░", first);
+    } else if (second != first) {
+        fprintf(out, "\033[48;5;%u;38;5;%um▄", first, second);
+    } else {
+        fprintf(out, "\033[48;5;%um ", first);
     }
 }
 
-static void end_strip(struct strip *strip, struct cell *cell) {
-    add(strip, cell);
-    put_reset(strip->out, strip->look->is_coloured);
-    if (strip->column != 0) putc('\n', strip->out);
-    strip->column = 0;
+static void put(void *to, const struct strip_cell *cell) {
+    struct lines *lines = to;
+    if (lines->column == lines->look->width - INDENT) {
+        put_reset(lines->out, lines->look->is_coloured);
+        putc('\n', lines->out);
+        lines->column = 0;
+    }
+    if (lines->column++ == 0) fprintf(lines->out, "%*s", INDENT, "");
+    put_cell(lines->out, cell, lines->look->is_coloured);
+}
+
+static void end_lines(struct strip *strip) {
+    struct lines *lines = strip->to;
+    strip_end(strip);
+    put_reset(lines->out, lines->look->is_coloured);
+    if (lines->column != 0) putc('\n', lines->out);
+    lines->column = 0;
 }
 
 static const char *size_text(char text[LABEL], uint64_t bytes) {
@@ -107,38 +63,24 @@ static const char *size_text(char text[LABEL], uint64_t bytes) {
 }
 
 static void put_region(struct strip *strip, const struct heap *heap, const struct heap_region *region) {
-    struct cell cell = {0};
+    struct lines *lines = strip->to;
     char size[LABEL];
-    fprintf(strip->out, "  %s 0x%" PRIx64 ", %s\n", heap_kind_name(region->kind), region->start,
+    fprintf(lines->out, "  %s 0x%" PRIx64 ", %s\n", heap_kind_name(region->kind), region->start,
             size_text(size, region->end - region->start));
-    for (size_t i = region->first; i < region->first + region->count; i++) {
-        const struct heap_chunk *chunk = &heap->chunks[i];
-        add_bytes(strip, &cell, region->start, chunk->address, chunk->address + chunk->size, chunk->state,
-                  heap->pages_known ? region->page : NULL);
-    }
-    end_strip(strip, &cell);
+    strip_region(strip, heap, region);
+    end_lines(strip);
 }
 
 /* Blocks follow each other in one strip: what lies between them is not ours. */
 static void put_blocks(struct strip *strip, const struct heap *heap) {
-    struct cell cell = {0};
-    uint64_t all = 0, size = strip->look->cell_bytes;
+    struct lines *lines = strip->to;
+    uint64_t all = 0;
     char text[LABEL];
     for (size_t i = 0; i < heap->block_count; i++) all += heap->blocks[i].length;
     if (all == 0) return;
-    fprintf(strip->out, "mapped blocks: %zu, %s\n", heap->block_count, size_text(text, all));
-    for (size_t i = 0; i < heap->block_count; i++) {
-        const struct heap_block *block = &heap->blocks[i];
-        for (uint64_t at = 0; at < block->length;) {
-            uint64_t here = size - cell.all < block->length - at ? size - cell.all : block->length - at, start = block->start + at;
-            cell.bytes[SEEMALLOC_MAPPED] += here;
-            cell.all += here;
-            cell.resident += heap->pages_known ? heap_resident(block->page, block->start, strip->page_size, start, start + here) : here;
-            at += here;
-            if (cell.all == size) add(strip, &cell);
-        }
-    }
-    end_strip(strip, &cell);
+    fprintf(lines->out, "mapped blocks: %zu, %s\n", heap->block_count, size_text(text, all));
+    for (size_t i = 0; i < heap->block_count; i++) strip_block(strip, &heap->blocks[i]);
+    end_lines(strip);
 }
 
 static uint64_t choose_scale(const struct heap *heap, unsigned width) {
@@ -171,9 +113,9 @@ static void put_legend(FILE *out, const struct process *process, const struct ma
     for (unsigned state = 0; state < HEAP_STATES; state++) {
         if (count[state] == 0) continue;
         if (look->is_coloured) {
-            fprintf(out, "\033[48;5;%um  \033[0m", looks[state].colour);
+            fprintf(out, "\033[48;5;%um  \033[0m", strip_colour(state));
         } else {
-            fprintf(out, "%c ", looks[state].letter);
+            fprintf(out, "%c ", strip_letter(state));
         }
         fprintf(out, "%-20s%16" PRIu64 "%12" PRIu64,
                 state == SEEMALLOC_IN_USE && heap->is_live ? "in use or cached" : heap_state_name(state), bytes[state], count[state]);
@@ -191,9 +133,11 @@ static void put_legend(FILE *out, const struct process *process, const struct ma
 void map_text(FILE *out, const struct process *process, const struct map_look *look) {
     const struct heap *heap = &process->heap;
     struct map_look used = *look;
-    struct strip strip = {.out = out, .look = &used, .page_size = process->page_size};
     char size[LABEL];
     if (used.cell_bytes == 0) used.cell_bytes = choose_scale(heap, used.width);
+    struct lines lines = {.out = out, .look = &used};
+    struct strip strip = {
+        .cell_bytes = used.cell_bytes, .page_size = process->page_size, .pages_known = heap->pages_known, .put = put, .to = &lines};
     outside_head(out, process);
     fprintf(out, "a cell is %s; %s\n", size_text(size, used.cell_bytes),
             used.is_coloured ? "░ is not in memory" : "a small letter is not in memory");
