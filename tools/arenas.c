@@ -20,11 +20,6 @@ const char arenas_help[] = "Usage: seemalloc arenas PID|CORE|SNAPSHOT [--json]\n
                            "\n"
                            "The status is 0, 1 if the process can't be read or its heap is corrupted, 2 if the command line is wrong.\n";
 
-static uint64_t in_use(const struct heap_arena *arena) {
-    return arena->bytes[SEEMALLOC_IN_USE] + arena->bytes[SEEMALLOC_FENCEPOST] + arena->bytes[SEEMALLOC_ABANDONED] +
-           arena->bytes[HEAP_UNKNOWN];
-}
-
 static const struct heap_region *region_of(const struct heap *heap, const struct heap_arena *arena, uint64_t address) {
     for (size_t i = arena->first; i < arena->first + arena->count; i++) {
         if (address >= heap->regions[i].start && address < heap->regions[i].end) return &heap->regions[i];
@@ -63,7 +58,7 @@ static void json_arena(struct json_writer *json, const struct process *process, 
     writer_close(json, ']');
     writer_number(json, "system_bytes", arena->system_bytes);
     writer_number(json, "system_peak", arena->system_peak);
-    writer_number(json, "in_use", in_use(arena));
+    writer_number(json, "in_use", outside_in_use(arena));
     writer_number(json, "cached", arena->bytes[SEEMALLOC_CACHED]);
     writer_number(json, "free", outside_free(arena));
     writer_open(json, "states", '{');
@@ -121,7 +116,7 @@ static void print_arena(const struct process *process, size_t index) {
     const struct heap *heap = &process->heap;
     const struct heap_arena *arena = &heap->arenas[index];
     printf("%-7u%-11s%7u%16" PRIu64 "%16" PRIu64 "%16" PRIu64 "%16" PRIu64 "%s\n", arena->id, outside_arena_kind(arena), arena->threads,
-           arena->system_bytes, in_use(arena), arena->bytes[SEEMALLOC_CACHED], outside_free(arena), arena->is_torn ? "  TORN" : "");
+           arena->system_bytes, outside_in_use(arena), arena->bytes[SEEMALLOC_CACHED], outside_free(arena), arena->is_torn ? "  TORN" : "");
     print_states(arena);
     if (arena->top != 0) {
         printf("    top at 0x%" PRIx64 ", %" PRIu64 " of its bytes touched\n", arena->top, touched_top(heap, arena));

@@ -1,6 +1,7 @@
 /* bins.c: `seemalloc bins PID`: what lies free in the lists of each arena. SPDX-License-Identifier: MIT */
 #include <inttypes.h>
 
+#include "bins.h"
 #include "outside.h"
 #include "reader/rules.h"
 #include "tool.h"
@@ -94,19 +95,27 @@ static void print_json(const struct process *process) {
 
 /* --- text --------------------------------------------------------------------------------------------------------------------------------------- */
 
-static void print_list(const struct heap *heap, const struct heap_list *list) {
+bool bins_words(const struct heap *heap, const struct heap_list *list, struct bins_words *words) {
     struct row row;
-    char name[24], sizes[48] = "any";
-    if (!describe(heap, list, &row)) return;
+    if (!describe(heap, list, &row)) return false;
+    char *sizes = words->sizes;
+    const size_t room = sizeof words->sizes;
     if (row.is_bin && list->number != heap->descriptor.bin_unsorted) {
-        snprintf(name, sizeof name, "%s %u", row.kind, list->number);
+        snprintf(words->name, sizeof words->name, "%s %u", row.kind, list->number);
     } else {
-        snprintf(name, sizeof name, "%s", row.kind);
+        snprintf(words->name, sizeof words->name, "%s", row.kind);
     }
-    if (row.first != 0 && row.first == row.last) snprintf(sizes, sizeof sizes, "%" PRIu64, row.first);
-    if (row.first != 0 && row.first != row.last) snprintf(sizes, sizeof sizes, "%" PRIu64 " to %" PRIu64, row.first, row.last);
-    if (row.first != 0 && row.last == UINT64_MAX) snprintf(sizes, sizeof sizes, "from %" PRIu64, row.first);
-    printf("  %-12s%24s%12zu%16" PRIu64 "\n", name, sizes, list->count, list->bytes);
+    snprintf(sizes, room, "any");
+    if (row.first != 0 && row.first == row.last) snprintf(sizes, room, "%" PRIu64, row.first);
+    if (row.first != 0 && row.first != row.last) snprintf(sizes, room, "%" PRIu64 " to %" PRIu64, row.first, row.last);
+    if (row.first != 0 && row.last == UINT64_MAX) snprintf(sizes, room, "from %" PRIu64, row.first);
+    return true;
+}
+
+static void print_list(const struct heap *heap, const struct heap_list *list) {
+    struct bins_words words;
+    if (!bins_words(heap, list, &words)) return;
+    printf("  %-12s%24s%12zu%16" PRIu64 "\n", words.name, words.sizes, list->count, list->bytes);
 }
 
 static void print_text(const struct process *process) {

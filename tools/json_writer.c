@@ -6,7 +6,9 @@
 #include "json.h"
 
 /* Whether what comes next has a line of its own. */
-static bool is_row(const struct json_writer *json) { return json->depth != 0 && (json->rows == 0 || json->depth <= json->rows); }
+static bool is_row(const struct json_writer *json) {
+    return !json->is_flat && json->depth != 0 && (json->rows == 0 || json->depth <= json->rows);
+}
 
 static void new_line(const struct json_writer *json) { fprintf(json->out, "\n%*s", 2 * (int)json->depth, ""); }
 

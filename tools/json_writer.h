@@ -11,6 +11,7 @@ struct json_writer {
     FILE *out;
     unsigned depth;
     unsigned rows; /* what stands deeper than in so many brackets stands on one line; 0: each value has its own */
+    bool is_flat;  /* all stands on one line */
     bool begun;    /* something stands in the innermost brackets already */
 };
 

@@ -32,6 +32,7 @@ static const char main_help[] = "Usage: seemalloc COMMAND [OPTION]... [ARGUMENT]
                                 "  snapshot write all that can be read of a process to a file\n"
                                 "  diff     show what grew between two snapshots\n"
                                 "  leaks    show blocks that nothing leads to any more\n"
+                                "  top      show a running process's heap on the terminal, again and again\n"
                                 "  help     show this text, or the help of a command: seemalloc help run\n"
                                 "\n"
                                 "Options:\n"
@@ -61,6 +62,7 @@ static const struct command {
 #endif
     {"diff", diff_help, diff_main},
     {"leaks", leaks_help, leaks_main},
+    {"top", top_help, top_main},
 };
 
 void tool_say(const char *format, ...) {

@@ -86,6 +86,11 @@ const char *outside_arena_kind(const struct heap_arena *arena) {
     return arena->is_abandoned ? "abandoned" : arena->is_spare ? "spare" : arena->id == 0 ? "main" : "thread";
 }
 
+uint64_t outside_in_use(const struct heap_arena *arena) {
+    return arena->bytes[SEEMALLOC_IN_USE] + arena->bytes[SEEMALLOC_FENCEPOST] + arena->bytes[SEEMALLOC_ABANDONED] +
+           arena->bytes[HEAP_UNKNOWN];
+}
+
 uint64_t outside_free(const struct heap_arena *arena) {
     uint64_t sum = 0;
     for (unsigned state = SEEMALLOC_PARKED; state <= SEEMALLOC_TOP; state++) sum += arena->bytes[state];

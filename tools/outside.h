@@ -52,6 +52,9 @@ void outside_version(char *text, size_t size, const struct heap *heap);
 /* "main", "thread", "spare" or "abandoned" */
 const char *outside_arena_kind(const struct heap_arena *arena);
 
+/* The arena's bytes that the program has: with headers, fenceposts, what was lost to a fork and what can't be told. */
+uint64_t outside_in_use(const struct heap_arena *arena);
+
 /* The arena's bytes that are free, however they lie. */
 uint64_t outside_free(const struct heap_arena *arena);
 

@@ -172,8 +172,7 @@ static void print_arenas(const struct heap *heap) {
     for (size_t i = 0; i < heap->arena_count; i++) {
         const struct heap_arena *arena = &heap->arenas[i];
         if (arena->is_spare && arena->system_peak == 0) continue;
-        uint64_t used = arena->bytes[SEEMALLOC_IN_USE] + arena->bytes[SEEMALLOC_FENCEPOST] + arena->bytes[SEEMALLOC_ABANDONED] +
-                        arena->bytes[HEAP_UNKNOWN];
+        uint64_t used = outside_in_use(arena);
         char name[32];
         snprintf(name, sizeof name, "%u%s%s%s", arena->id, arena->is_spare ? " spare" : "", arena->is_abandoned ? " lost" : "",
                  arena->is_torn ? " TORN" : "");

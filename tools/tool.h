@@ -31,6 +31,7 @@ int try_malloc_main(int argc, char **argv);
 int snapshot_main(int argc, char **argv);
 int diff_main(int argc, char **argv);
 int leaks_main(int argc, char **argv);
+int top_main(int argc, char **argv);
 int story_player_main(void);
 
 extern const char run_help[];
@@ -47,6 +48,7 @@ extern const char try_malloc_help[];
 extern const char snapshot_help[];
 extern const char diff_help[];
 extern const char leaks_help[];
+extern const char top_help[];
 
 /* Writes "seemalloc: …" and a newline to stderr. */
 void tool_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

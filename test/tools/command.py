@@ -7,7 +7,7 @@ import re
 from tool import TOOL, ToolTest, main
 
 
-INSIDE = ["stats", "pins", "map", "bins", "arenas", "threads", "chunk", "explain", "try-malloc"]
+INSIDE = ["stats", "pins", "map", "bins", "arenas", "threads", "chunk", "explain", "try-malloc", "top"]
 
 
 class Words(ToolTest):

@@ -270,6 +270,17 @@ bool heap_read(struct heap *heap, struct source *source, const struct seemalloc_
     return good;
 }
 
+bool heap_glance(struct heap *heap, struct source *source, const struct seemalloc_descriptor *descriptor, const char *library,
+                 struct fault *fault) {
+    *heap = (struct heap){.descriptor = *descriptor, .library = library, .is_live = true};
+    struct reading reading = {.heap = heap, .source = source, .d = &heap->descriptor};
+    read_counters(&reading);
+    if (heap->fault.text[0] == '\0') return true;
+    fault_note(fault, "%s", heap->fault.text);
+    heap_free(heap);
+    return false;
+}
+
 void heap_free(struct heap *heap) {
     for (size_t i = 0; i < heap->region_count; i++) free(heap->regions[i].page);
     for (size_t i = 0; i < heap->block_count; i++) free(heap->blocks[i].page);

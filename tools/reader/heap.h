@@ -137,6 +137,10 @@ bool heap_read(struct heap *heap, struct source *source, const struct seemalloc_
                struct fault *fault);
 void heap_free(struct heap *heap);
 
+/* Only what is counted, whatever the process does meanwhile: calls, events, peaks and settings. */
+bool heap_glance(struct heap *heap, struct source *source, const struct seemalloc_descriptor *descriptor, const char *library,
+                 struct fault *fault);
+
 /* Fills in the sums of arenas, once all chunks are known. */
 void heap_sum_up(struct heap *heap);
 

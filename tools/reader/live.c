@@ -152,6 +152,19 @@ bool live_faults(struct live *live, uint64_t *minor, uint64_t *major) {
     return good;
 }
 
+bool live_begun(pid_t pid, uint64_t *since, uint64_t *threads) {
+    size_t length;
+    char *text = read_proc(pid, "stat", &length), state = 'X';
+    char *fields = text != NULL ? strrchr(text, ')') : NULL;
+    uint64_t ticks = 0;
+    bool good =
+        fields != NULL && sscanf(fields, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %" SCNu64 " %*d %" SCNu64,
+                                 &state, threads, &ticks) == 3;
+    free(text);
+    *since = ticks * (UINT64_C(1000000000) / (uint64_t)sysconf(_SC_CLK_TCK));
+    return good && state != 'Z' && state != 'X';
+}
+
 /* --- memory ------------------------------------------------------------------------------------------------------------------------------------------ */
 
 static bool read_memory(struct source *source, uint64_t address, void *to, size_t size, struct fault *fault) {

@@ -47,4 +47,7 @@ bool live_mappings(struct live *live, struct source_mappings *mappings, bool wit
 bool live_rss(struct live *live, uint64_t *bytes, struct fault *fault);
 bool live_faults(struct live *live, uint64_t *minor, uint64_t *major);
 
+/* When it began, in ns since the system did (CLOCK_BOOTTIME), and how many threads it has. False: it is gone. */
+bool live_begun(pid_t pid, uint64_t *since, uint64_t *threads);
+
 #endif

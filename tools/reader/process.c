@@ -107,6 +107,17 @@ bool process_look(struct process *process, pid_t pid, struct fault *fault) {
     return finish(process, good, &why, fault);
 }
 
+bool process_glance(struct process *process, pid_t pid, struct fault *fault) {
+    struct seemalloc_descriptor descriptor;
+    struct fault why = {0};
+    *process = (struct process){.tries = 1, .source = &process->live.source};
+    bool good = live_open(&process->live, pid, fault) && find(process, &descriptor, &why);
+    process->clock = now();
+    process->real_time = clock_of(CLOCK_REALTIME) / 1000000;
+    good = good && heap_glance(&process->heap, process->source, &descriptor, process->library, &why);
+    return finish(process, good, &why, fault);
+}
+
 /* --- files ------------------------------------------------------------------------------------------------------------------------------------- */
 
 #ifdef SEEMALLOC_LIBELF

@@ -36,6 +36,9 @@ bool process_read(struct process *process, pid_t pid, struct fault *fault);
 /* The same without freezing, while the process runs: what changes meanwhile is torn, and cached blocks count as in use. */
 bool process_look(struct process *process, pid_t pid, struct fault *fault);
 
+/* Only what is counted: calls, events, peaks and settings; nothing is stopped, and no arena, chunk or block is looked at. */
+bool process_glance(struct process *process, pid_t pid, struct fault *fault);
+
 /* A core file, or a snapshot. False: neither, or nothing could be read. */
 bool process_read_file(struct process *process, const char *file, struct fault *fault);
 
