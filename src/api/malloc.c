@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/probe.h"
 #include "cache/cache.h"
 #include "conf/conf.h"
 #include "heap/mapped.h"
@@ -114,8 +115,10 @@ EXPORT void *realloc(void *mem, size_t bytes) {
         }
         void *moved = mapped_realloc(mem, size);
         size_t growth = size > usable ? size - usable : 0;
-        for (unsigned tries = 0; UNLIKELY(moved == NULL) && growth != 0 && cache_relieve(growth, &tries);)
+        for (unsigned tries = 0; UNLIKELY(moved == NULL) && growth != 0 && cache_relieve(growth, &tries);) {
+            PROBE2(memory_realloc_retry, size, mem);
             moved = mapped_realloc(mem, size);
+        }
         return moved != NULL ? moved : move(mem, usable, bytes);
     }
     if (UNLIKELY(size >= CHUNK_MAX)) return no_memory();

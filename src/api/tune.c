@@ -5,14 +5,37 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "base/probe.h"
 #include "cache/cache.h"
 #include "conf/conf.h"
 #include "heap/retain.h"
 #include "inspect/stats.h"
 #include "os/os.h"
 
+/* As in glibc each parameter has a point as well: the new value, the old one, and, where thresholds slide, whether they have stopped. */
+static void probe_mallopt(int parameter, int value) {
+    enum conf_id id = 0;
+    while (id < CONF_COUNT && conf_rows[id].parameter != parameter) id++;
+    size_t old = id < CONF_COUNT ? conf_get(id) : 0;
+    int stopped = !conf_slides();
+    PROBE2(memory_mallopt, parameter, value);
+    switch (id) {
+    case CONF_MXFAST: PROBE2(memory_mallopt_mxfast, value, old); break;
+    case CONF_TRIM_THRESHOLD: PROBE3(memory_mallopt_trim_threshold, value, old, stopped); break;
+    case CONF_TOP_PAD: PROBE3(memory_mallopt_top_pad, value, old, stopped); break;
+    case CONF_MMAP_THRESHOLD: PROBE3(memory_mallopt_mmap_threshold, value, old, stopped); break;
+    case CONF_MMAP_MAX: PROBE3(memory_mallopt_mmap_max, value, old, stopped); break;
+    case CONF_CHECK: PROBE2(memory_mallopt_check_action, value, old); break;
+    case CONF_PERTURB: PROBE2(memory_mallopt_perturb, value, old); break;
+    case CONF_ARENA_TEST: PROBE2(memory_mallopt_arena_test, value, old); break;
+    case CONF_ARENA_MAX: PROBE2(memory_mallopt_arena_max, value, old); break;
+    default: break;
+    }
+}
+
 EXPORT int mallopt(int parameter, int value) {
     cache_init();
+    probe_mallopt(parameter, value);
     if (!conf_set(parameter, value)) return 0;
     cache_settings_changed();
     return 1;

@@ -1,6 +1,7 @@
 /* arena.c: which arena a thread uses, and fork. SPDX-License-Identifier: MIT */
 #include "arena/arena.h"
 
+#include "base/probe.h"
 #include "conf/conf.h"
 #include "heap/mapped.h"
 #include "heap/retain.h"
@@ -61,6 +62,7 @@ static struct arena *create(bool is_spare) {
         for (uint32_t before = id; load_acquire(&seal.arenas) <= id; before = id) {
             if (!cas_acq_rel(&seal.arenas, &before, id + 1)) cpu_relax();
         }
+        PROBE2(memory_arena_new, arena, sizeof *arena);
         return arena;
     }
     os_unmap_guarded(arena, sizeof *arena);
@@ -86,7 +88,10 @@ struct arena *arena_attach(bool main_thread) {
             if (!is_usable(arena)) continue;
             uint32_t threads = load_relaxed(&arena->threads);
             /* A released arena: its memory and its heaps are there already. */
-            if (pass == 0 && id >= first && threads == 0 && cas_acq_rel(&arena->threads, &threads, 1)) return arena;
+            if (pass == 0 && id >= first && threads == 0 && cas_acq_rel(&arena->threads, &threads, 1)) {
+                PROBE1(memory_arena_reuse_free_list, arena);
+                return arena;
+            }
             if (pass == 1 && (least == NULL || threads < load_relaxed(&least->threads))) least = arena;
         }
         if (pass == 0 && claim_regular()) {
@@ -97,6 +102,7 @@ struct arena *arena_attach(bool main_thread) {
     }
     if (least == NULL) least = arena_spare(); /* everything was abandoned, and no memory for another */
     add_relaxed(&least->threads, 1);
+    PROBE2(memory_arena_reuse, least, NULL);
     return least;
 }
 
@@ -126,6 +132,7 @@ void arena_follow(struct arena **arena) {
     struct arena *here = arena_of_cpu(prim_cpu()), *before = *arena;
     if (here == NULL || here == before) return;
     add_relaxed(&here->threads, 1);
+    PROBE2(memory_arena_reuse, here, before);
     *arena = here;
     arena_detach(before);
 }

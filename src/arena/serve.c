@@ -1,6 +1,7 @@
 /* serve.c: a request is met from somewhere: when an arena refuses, the spare; when it has no memory, the main arena; at last a mapping.
  * SPDX-License-Identifier: MIT */
 #include "arena/arena.h"
+#include "base/probe.h"
 #include "conf/conf.h"
 #include "heap/mapped.h"
 
@@ -56,6 +57,7 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
     }
     if (status == ARENA_FULL) status = ask(arena, size, align, MEANS_GROW, &mem, zeroed);
     if (status == ARENA_FULL && arena != &arena_main) {
+        PROBE2(memory_arena_retry, size, arena);
         arena = &arena_main;
         status = ask(arena, size, align, MEANS_MERGE | MEANS_GROW, &mem, zeroed);
     }

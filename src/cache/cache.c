@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "arena/background.h"
+#include "base/probe.h"
 #include "conf/conf.h"
 #include "heap/mapped.h"
 #include "heap/retain.h"
@@ -687,7 +688,11 @@ void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
     struct cache *cache = cache_mine();
     struct arena *arena = arena_mine(cache);
     void *mem = arena_serve(arena_less_busy(arena), size, align, zeroed);
-    for (unsigned tries = 0; UNLIKELY(mem == NULL) && cache_relieve(size, &tries);) mem = arena_serve(arena, size, align, zeroed);
+    for (unsigned tries = 0; UNLIKELY(mem == NULL) && cache_relieve(size, &tries);) {
+        if (align == CHUNK_ALIGN) PROBE1(memory_malloc_retry, size);
+        if (align != CHUNK_ALIGN) PROBE2(memory_memalign_retry, size, align);
+        mem = arena_serve(arena, size, align, zeroed);
+    }
     note_growth();
     background_begin();
     tend_beside(cache);
@@ -726,6 +731,7 @@ static const char *free_place(const void *mem, uint64_t head) {
 }
 
 static COLD void check_double_free(void *mem, uint64_t head) {
+    PROBE2(memory_tcache_double_free, mem, class_below(min_size(head_size(head), CLASS_SIZE_MAX)));
     const char *where = free_place(mem, head);
     if (where == NULL) return;
     fatal(strcmp(where, "a fast bin") == 0 ? "double free or corruption (fasttop)" : "free(): double free detected in tcache 2",

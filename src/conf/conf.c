@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/probe.h"
 #include "os/os.h"
 #include "os/report.h"
 
@@ -192,6 +193,8 @@ bool conf_slides(void) {
 
 void conf_slide(size_t chunk_size) {
     if (!conf_slides() || chunk_size > CONF_MMAP_THRESHOLD_MOST) return;
+    bool moves = chunk_size > conf_get(CONF_MMAP_THRESHOLD);
     atomic_max(&conf_values[CONF_MMAP_THRESHOLD], chunk_size);
     atomic_max(&conf_values[CONF_TRIM_THRESHOLD], 2 * chunk_size);
+    if (moves) PROBE2(memory_mallopt_free_dyn_thresholds, conf_get(CONF_MMAP_THRESHOLD), conf_get(CONF_TRIM_THRESHOLD));
 }

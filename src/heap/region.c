@@ -1,6 +1,7 @@
 /* region.c: see region.h. SPDX-License-Identifier: MIT */
 #include "heap/region.h"
 
+#include "base/probe.h"
 #include "conf/conf.h"
 #include "heap/chunk.h"
 #include "heap/huge.h"
@@ -198,7 +199,10 @@ static bool extend_heap(struct region *heap, size_t need, size_t pad) {
 
 struct region *region_grow_heap(struct region *last, size_t need, size_t fresh, size_t pad, bool *extended) {
     *extended = last != NULL && last->kind == SEEMALLOC_REGION_HEAP && extend_heap(last, need, pad);
-    if (*extended) return last;
+    if (*extended) {
+        PROBE2(memory_heap_more, last->start, last->end - last->start);
+        return last;
+    }
     size_t page = os_page_size();
     size_t least = align_up(fresh, page);
     for (size_t size = region_heap_size(); size >= MIB(1) || size >= least; size /= 2) {
@@ -208,7 +212,10 @@ struct region *region_grow_heap(struct region *last, size_t need, size_t fresh, 
         if (start == NULL) start = os_map(NULL, reserved, false, SEEMALLOC_CALL_MMAP_HEAP);
         if (start == NULL) continue;
         struct region *heap = open_region(start, start, start + reserved, SEEMALLOC_REGION_HEAP);
-        if (heap != NULL && extend_heap(heap, least, pad)) return heap;
+        if (heap != NULL && extend_heap(heap, least, pad)) {
+            PROBE2(memory_heap_new, heap->start, heap->end - heap->start);
+            return heap;
+        }
         if (heap != NULL) description_free(heap);
         os_unmap(start, reserved, SEEMALLOC_CALL_MUNMAP_HEAP);
         return NULL;
@@ -229,7 +236,11 @@ bool region_shrink(struct region *region, char *new_end) {
     if (shorter) {
         os_give(size);
         region->end = new_end;
-        if (region->kind != SEEMALLOC_REGION_HEAP) region->limit = new_end;
+        if (region->kind != SEEMALLOC_REGION_HEAP) {
+            region->limit = new_end;
+        } else {
+            PROBE2(memory_heap_less, region->start, region->end - region->start);
+        }
     } else if (!os_discard(new_end, size, SEEMALLOC_CALL_MADVISE_TRIM)) {
         return false;
     }
@@ -244,6 +255,7 @@ void region_fix(struct region *region) {
 
 bool region_close(struct region *region) {
     if (region->kind == SEEMALLOC_REGION_BRK) return false;
+    if (region->kind == SEEMALLOC_REGION_HEAP) PROBE2(memory_heap_free, region->start, region->end - region->start);
     if (!os_unmap(region->start, (size_t)(region->limit - region->start), SEEMALLOC_CALL_MUNMAP_HEAP)) return false;
     os_give((size_t)(region->end - region->start));
     description_free(region);

@@ -1,6 +1,7 @@
 /* os.c: counts what prim.h does. SPDX-License-Identifier: MIT */
 #include "os/os.h"
 
+#include "base/probe.h"
 #include "os/lock.h"
 
 struct os_counters os_counters;
@@ -40,6 +41,8 @@ void *os_sbrk(intptr_t delta) {
     void *old = prim_sbrk(delta);
     if (delta > 0) noted(old != (void *)-1, SEEMALLOC_CALL_BRK_GROW, old, (size_t)delta);
     if (delta < 0) noted(old != (void *)-1, SEEMALLOC_CALL_BRK_TRIM, old, (size_t)-delta);
+    if (delta > 0 && old != (void *)-1) PROBE2(memory_sbrk_more, old, delta);
+    if (delta < 0 && old != (void *)-1) PROBE2(memory_sbrk_less, (char *)old + delta, (size_t)-delta);
     return old;
 }
 
