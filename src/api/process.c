@@ -8,7 +8,9 @@
 #include "os/os.h"
 #include "seemalloc.h"
 
-#define FORK_DEADLINE 2000000u /* ns that fork waits for all locks together: much longer than any critical section */
+/* ns that fork waits for all locks together: longer than a critical section takes whose thread the system does not let run for a while. Only a signal handler
+ * that waits for something else can keep a lock for so long. */
+#define FORK_DEADLINE 100000000u
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)
 

@@ -31,9 +31,38 @@ static uint32_t *futex_of(struct lock *lock) { return (uint32_t *)&lock->word + 
 
 static uint32_t forks_running;
 
-void lock_fork_begins(void) { add_relaxed(&forks_running, 1); }
-void lock_fork_ends(void) { sub_relaxed(&forks_running, 1); }
-void lock_fork_in_child(uint32_t own) { store_relaxed(&forks_running, own); }
+/* Threads that fork, once for each fork within a fork. What one of them holds that was not taken for fork it will not let go before it comes through. */
+#define FORKERS 64
+static uint64_t forkers[FORKERS]; /* 0: none; beyond so many nobody knows */
+
+static void forker_change(uint64_t from, uint64_t to) {
+    for (unsigned i = 0; i < FORKERS; i++) {
+        uint64_t expected = from;
+        if (load_relaxed(&forkers[i]) == from && cas_acq_rel(&forkers[i], &expected, to)) return;
+    }
+}
+
+static bool forks(uint64_t owner) {
+    for (unsigned i = 0; i < FORKERS; i++) {
+        if (load_relaxed(&forkers[i]) == owner) return true;
+    }
+    return false;
+}
+
+void lock_fork_begins(void) {
+    add_relaxed(&forks_running, 1);
+    forker_change(0, own_word());
+}
+
+void lock_fork_ends(void) {
+    forker_change(own_word(), 0);
+    sub_relaxed(&forks_running, 1);
+}
+
+void lock_fork_in_child(uint32_t own) {
+    store_relaxed(&forks_running, own);
+    for (unsigned i = 0; i < FORKERS; i++) store_relaxed(&forkers[i], i < own ? own_word() : 0);
+}
 
 uint32_t *lock_marker;
 static void (*child_repair)(void);
@@ -137,7 +166,7 @@ bool lock_take_for_fork(struct lock *lock, uint64_t deadline) {
         if ((word & (uint64_t)LOCK_OWNER_MASK) == own_word() || word == LOCK_ABANDONED) return false;
         if (spins < SPINS) {
             cpu_relax();
-        } else if (prim_clock() >= deadline) {
+        } else if (prim_clock() >= deadline || (!(word & LOCK_FORK) && forks(word & (uint64_t)LOCK_OWNER_MASK))) {
             return false;
         } else if (word & LOCK_FORK) {
             prim_wait(futex_of(lock), (uint32_t)word, NAP); /* another thread forks at the same time */

@@ -48,7 +48,8 @@ static inline void lock_count_chunk(void) {}
 static inline void lock_count_call(void) {}
 #endif
 
-/* For the fork handlers. Take: waits until `deadline` (prim_clock) at most; then those who wait are told to go elsewhere. */
+/* For the fork handlers. Take: waits until `deadline` (prim_clock) at most, and not for a thread that forks itself: it was interrupted by a signal handler that
+ * does. Then those who wait are told to go elsewhere. */
 bool lock_take_for_fork(struct lock *lock, uint64_t deadline);
 void lock_release_from_fork(struct lock *lock);
 

@@ -20,7 +20,17 @@ static uint64_t self(void) { return (uintptr_t)lock_self(); }
 
 /* --- Another thread, that does one thing at a time --- */
 
-enum order { ORDER_NONE, ORDER_ENTER, ORDER_TRY, ORDER_LEAVE, ORDER_TAKE_FOR_FORK, ORDER_RELEASE, ORDER_QUIT };
+enum order {
+    ORDER_NONE,
+    ORDER_ENTER,
+    ORDER_TRY,
+    ORDER_LEAVE,
+    ORDER_TAKE_FOR_FORK,
+    ORDER_RELEASE,
+    ORDER_FORK_BEGINS,
+    ORDER_FORK_ENDS,
+    ORDER_QUIT
+};
 
 struct other {
     pthread_t thread;
@@ -45,6 +55,8 @@ static void *obey(void *arg) {
         if (order == ORDER_LEAVE) lock_leave(other->lock);
         if (order == ORDER_TAKE_FOR_FORK) other->result = lock_take_for_fork(other->lock, other->deadline);
         if (order == ORDER_RELEASE) lock_release_from_fork(other->lock);
+        if (order == ORDER_FORK_BEGINS) lock_fork_begins();
+        if (order == ORDER_FORK_ENDS) lock_fork_ends();
         store_release(&other->order, ORDER_NONE);
         if (order == ORDER_QUIT) return NULL;
     }
@@ -371,6 +383,47 @@ static void deadline_passes(void) {
     quit(&other);
 }
 
+/* A thread that forks in a signal handler, which interrupted it while it held a lock, keeps that until its fork is over, and so waits for the first one:
+ * which does not wait for it, as long as that lasts and no longer. */
+static void no_wait_for_forkers(void) {
+    struct lock lock = {.rank = RANK_ARENA};
+    struct other other, third;
+    start(&other, &lock);
+    start(&third, &lock);
+    CHECK(have_done(&other, ORDER_ENTER));
+    lock_fork_begins();
+    third.deadline = UINT64_MAX;
+    give(&third, ORDER_TAKE_FOR_FORK); /* waits already when the handler begins */
+    wait_for_sleeper(&lock);
+    have_done(&other, ORDER_FORK_BEGINS);
+    CHECK(!wait_for(&third));
+    CHECK(!lock_take_for_fork(&lock, UINT64_MAX));
+    have_done(&other, ORDER_FORK_BEGINS); /* a fork within that fork */
+    have_done(&other, ORDER_FORK_ENDS);
+    CHECK(!lock_take_for_fork(&lock, UINT64_MAX));
+    have_done(&other, ORDER_FORK_ENDS);
+    give(&third, ORDER_TAKE_FOR_FORK);
+    for (int i = 0; i < 100; i++) sched_yield();
+    CHECK(!is_done(&third));
+    have_done(&other, ORDER_LEAVE);
+    CHECK(wait_for(&third));
+    /* What a forking thread took for fork it lets go. */
+    have_done(&third, ORDER_FORK_BEGINS);
+    CHECK(!lock_take_for_fork(&lock, 0));
+    other.deadline = UINT64_MAX;
+    give(&other, ORDER_TAKE_FOR_FORK);
+    for (int i = 0; i < 100; i++) sched_yield();
+    CHECK(!is_done(&other));
+    have_done(&third, ORDER_RELEASE);
+    CHECK(wait_for(&other));
+    have_done(&third, ORDER_FORK_ENDS);
+    have_done(&other, ORDER_RELEASE);
+    lock_fork_ends();
+    CHECK_EQ(word(&lock), LOCK_FREE);
+    quit(&third);
+    quit(&other);
+}
+
 static uint32_t refused, busy;
 
 static void *take_turns_or_not(void *arg) {
@@ -629,6 +682,6 @@ static void interrupted_anywhere(void) {
 
 UNIT_MAIN({"alone", alone}, {"of_two", of_two}, {"contention", contention}, {"all_sleepers_wake", all_sleepers_wake},
           {"ranks_rise", ranks_rise}, {"longest_section", longest_section}, {"held_by_fork", held_by_fork},
-          {"patience_ends", patience_ends}, {"deadline_passes", deadline_passes}, {"contention_with_forks", contention_with_forks},
-          {"settled_in_child", settled_in_child}, {"forks_in_child", forks_in_child}, {"repaired_in_time", repaired_in_time},
-          {"in_a_handler", in_a_handler}, {"interrupted_anywhere", interrupted_anywhere})
+          {"patience_ends", patience_ends}, {"deadline_passes", deadline_passes}, {"no_wait_for_forkers", no_wait_for_forkers},
+          {"contention_with_forks", contention_with_forks}, {"settled_in_child", settled_in_child}, {"forks_in_child", forks_in_child},
+          {"repaired_in_time", repaired_in_time}, {"in_a_handler", in_a_handler}, {"interrupted_anywhere", interrupted_anywhere})
