@@ -80,6 +80,7 @@ __attribute__((constructor)) static void process_begins(void) {
     uint32_t *marker = os_map(NULL, os_page_size(), true, SEEMALLOC_CALL_MMAP_META);
     if (marker != NULL && prim_wipe_on_fork(marker, os_page_size())) {
         *marker = 1;
+        os_name(marker, os_page_size(), OS_NAME_BOOKS);
         fork_marker = marker;
         lock_set_repair(marker, child_begins);
     } else if (marker != NULL) {

@@ -58,6 +58,7 @@ void cache_init(void) {
     if (!prim_environment(&environment) || !cas_acq_rel(&configured, &state, START_RUNS)) return;
     conf_init(environment);
     store_relaxed(&os_counters.limit, conf_get(CONF_LIMIT));
+    store_relaxed(&os_names, conf_get(CONF_NAMES) != 0);
     store_release(&configured, START_DONE);
 }
 

@@ -43,6 +43,8 @@ enum conf_thp { THP_NEVER, THP_DEFAULT, THP_ALWAYS };
     ROW(THP, "thp", NULL, CONF_NO_MALLOPT, 0, 2, THP_DEFAULT, "never|default|always",                                                      \
         "Huge pages for heaps and mapped blocks: advise against them, leave it to the system, or ask for them.")                           \
     ROW(HUGETLB, "hugetlb", NULL, CONF_NO_MALLOPT, 0, 1, 0, "flag", "1: thp is always, unless it is set.")                                 \
+    ROW(NAMES, "names", NULL, CONF_NO_MALLOPT, 0, 1, 0, "flag",                                                                            \
+        "1: mappings are named in /proc/PID/maps, as \"[anon:seemalloc: heap]\"; not for programs that filter system calls.")              \
     ROW(STATS, "stats", NULL, CONF_NO_MALLOPT, 0, 1, 0, "flag", "1: write statistics to standard error when the process exits.")
 
 enum conf_id {

@@ -93,6 +93,7 @@ static char *map_new(size_t length) {
         os_give(length);
     } else {
         huge_advise(start, length);
+        os_name(start, length, OS_NAME_BLOCK);
     }
     return start;
 }

@@ -123,6 +123,7 @@ static struct region *open_mapping(size_t fresh, size_t pad) {
         struct region *region = start != NULL ? open_region(start, start + sizes[i], start + sizes[i], SEEMALLOC_REGION_MMAP) : NULL;
         if (region != NULL) {
             huge_advise(start, sizes[i]);
+            os_name(start, sizes[i], OS_NAME_HEAP);
             return region;
         }
         os_give(sizes[i]);
@@ -211,6 +212,7 @@ struct region *region_grow_heap(struct region *last, size_t need, size_t fresh, 
         char *start = reserve_aligned(reserved, HEAP_SIZE_MAX);
         if (start == NULL) start = os_map(NULL, reserved, false, SEEMALLOC_CALL_MMAP_HEAP);
         if (start == NULL) continue;
+        os_name(start, reserved, OS_NAME_HEAP);
         struct region *heap = open_region(start, start, start + reserved, SEEMALLOC_REGION_HEAP);
         if (heap != NULL && extend_heap(heap, least, pad)) {
             PROBE2(memory_heap_new, heap->start, heap->end - heap->start);
@@ -232,6 +234,7 @@ bool region_shrink(struct region *region, char *new_end) {
         shorter = break_is_ours(region) && os_sbrk(-(intptr_t)size) == region->end;
     } else if (region->kind == SEEMALLOC_REGION_HEAP) {
         shorter = os_make_unusable(new_end, size);
+        if (shorter) os_name(new_end, size, OS_NAME_HEAP);
     }
     if (shorter) {
         os_give(size);

@@ -5,6 +5,7 @@
 #include "os/lock.h"
 
 struct os_counters os_counters;
+bool os_names;
 
 static void note(enum seemalloc_call call, const void *address, size_t size) {
     add_relaxed(&os_counters.calls[call], 1);
@@ -68,6 +69,12 @@ void os_advise_huge(void *start, size_t size, bool wanted) {
     noted(prim_advise_huge(start, size, wanted), SEEMALLOC_CALL_MADVISE_HUGE, start, size);
 }
 
+void os_name(void *start, size_t size, const char *name) {
+    if (LIKELY(!load_relaxed(&os_names))) return;
+    lock_count_call();
+    if (!prim_name(start, size, name)) store_relaxed(&os_names, false);
+}
+
 void *os_remap(void *start, size_t old_size, size_t new_size) {
     if (new_size > old_size && !os_take(new_size - old_size)) return NULL;
     void *moved = prim_remap(start, old_size, new_size);
@@ -106,6 +113,7 @@ static char *reserve_books(size_t pages, uint64_t *left) {
         char *start = os_map(NULL, bytes, false, SEEMALLOC_CALL_MMAP_META);
         if (start == NULL) continue;
         if (bytes >= BOOKS_NOT_HUGE) os_advise_huge(start, bytes, false);
+        os_name(start, bytes, OS_NAME_BOOKS);
         *left = books_word(start + page + pages * page, sizes[i] - pages);
         return start + page;
     }
@@ -157,6 +165,7 @@ void os_unmap_guarded(void *start, size_t size) {
     size_t pages = align_up(size, os_page_size()) / os_page_size();
     size = pages * os_page_size();
     if (!os_make_unusable(start, size)) return;
+    os_name(start, size, OS_NAME_BOOKS);
     sub_relaxed(&os_counters.metadata_bytes, size);
     add_relaxed(&os_counters.reserved_bytes, size);
     os_give(size);

@@ -56,6 +56,14 @@ bool os_discard(void *start, size_t size, enum seemalloc_call reason);
 void os_advise_huge(void *start, size_t size, bool wanted);
 void *os_remap(void *start, size_t old_size, size_t new_size); /* takes and gives the difference */
 
+/* Names a mapping for /proc/PID/maps, if names are wanted (setting `names`); neither counted nor an event. After the system has refused once it is not asked
+ * again. Where a fresh mapping replaces a part (os_make_unusable) that must be named anew: else it would stay a mapping of its own. */
+extern bool os_names;
+void os_name(void *start, size_t size, const char *name);
+#define OS_NAME_HEAP "seemalloc: heap"
+#define OS_NAME_BLOCK "seemalloc: block"
+#define OS_NAME_BOOKS "seemalloc: books"
+
 /* Gives a mapping made with SEEMALLOC_CALL_MMAP_META back. */
 bool os_unmap_meta(void *start, size_t size);
 

@@ -27,6 +27,9 @@ bool prim_discard(void *start, size_t size);                  /* contents read a
 bool prim_wipe_on_fork(void *start, size_t size);             /* zero-filled in a forked child */
 bool prim_advise_huge(void *start, size_t size, bool wanted); /* asks for huge pages, or not to have any */
 
+/* What an anonymous mapping, or part of one, is called in /proc/PID/maps. The name is static. False: the system has no names. A fresh mapping has none, and neighbours of different names are two for the kernel. */
+bool prim_name(void *start, size_t size, const char *name);
+
 /* Grows or shrinks a mapping, moving it if it must. NULL if refused; the old mapping is then as it was. */
 void *prim_remap(void *start, size_t old_size, size_t new_size);
 

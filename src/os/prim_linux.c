@@ -25,6 +25,10 @@
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
 
 #define THREAD_STACK KIB(64)
 #define THREAD_STACK_MOST MIB(16)
@@ -118,6 +122,11 @@ bool prim_wipe_on_fork(void *start, size_t size) { return !failed(raw(SYS_madvis
 
 bool prim_advise_huge(void *start, size_t size, bool wanted) {
     return !failed(raw(SYS_madvise, (long)start, (long)size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE, 0, 0, 0));
+}
+
+/* Since Linux 5.17, if CONFIG_ANON_VMA_NAME is set; else EINVAL. */
+bool prim_name(void *start, size_t size, const char *name) {
+    return raw(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, (long)start, (long)size, (long)name, 0) != -EINVAL;
 }
 
 void *prim_remap(void *start, size_t old_size, size_t new_size) {

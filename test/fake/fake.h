@@ -25,10 +25,11 @@ struct fake_counts {
     uint64_t calls[FAKE_CALLS];    /* that were made */
     uint64_t failed[FAKE_CALLS];   /* of these refused, for whatever reason */
     uint64_t injected[FAKE_CALLS]; /* of these refused by a plan */
+    uint64_t name_calls;           /* for names of mappings */
     size_t mapped;                 /* bytes of mappings, reserved and usable */
     size_t usable;                 /* the usable part of these */
     size_t mapped_peak;
-    size_t extents;       /* runs of mapped bytes of the same access: what the kernel's list of mappings would hold */
+    size_t extents;       /* runs of mapped bytes of the same access and name: what the kernel's list of mappings would hold */
     size_t brk_bytes;     /* from the start of the break to where it is, foreign pieces included */
     size_t foreign_bytes; /* that foreign callers of sbrk hold at present */
 };
@@ -57,6 +58,10 @@ void fake_foreign_chance(unsigned per_mille, size_t most); /* takes 1 to `most` 
 /* How prim_remap grows: where it can in place (at random if both work), always by moving, or only in place. */
 enum fake_remap { FAKE_REMAP_EITHER, FAKE_REMAP_MOVE, FAKE_REMAP_STAY };
 void fake_set_remap(enum fake_remap how);
+
+/* Whether mappings can have names, as in kernels since 5.17 that were built so; and the name of the one that holds `at`, NULL: none. */
+void fake_set_names(bool can);
+const char *fake_name_of(const void *at);
 
 void fake_set_cpus(unsigned count);
 void fake_set_cpu(int cpu);                                 /* where every thread runs; -1: each in turn, for 16 questions */

@@ -26,6 +26,7 @@ enum access { NONE, RESERVED, USABLE }; /* NONE: not mapped; never stored */
 struct extent {
     uintptr_t start, end;
     enum access access;
+    const char *name; /* static; NULL: none */
 };
 
 struct foreign {
@@ -51,6 +52,7 @@ static struct {
     unsigned foreign_per_mille;
     size_t foreign_most;
     enum fake_remap remap;
+    bool names;
     unsigned cpus;
     int cpu;
     uint64_t random;
@@ -135,18 +137,23 @@ static void account(const struct extent *e, bool add) {
     if (e->access == USABLE) fake.counts.usable += add ? size : -size;
 }
 
-/* Gives [start, end) the access, whatever it had; splits and joins extents as needed. */
-static void extents_assign(uintptr_t start, uintptr_t end, enum access access) {
+/* The kernel makes one mapping of neighbours. */
+static bool alike(const struct extent *a, const struct extent *b) { return a->access == b->access && a->name == b->name; }
+
+/* Gives [start, end) access and name, whatever it had; splits and joins extents as needed. */
+static void extents_assign(uintptr_t start, uintptr_t end, enum access access, const char *name) {
     extents_reserve(extent_count + 2);
     size_t first = extent_find(start), last = first; /* [first, last) are replaced */
     while (last < extent_count && extents[last].start < end) last++;
     struct extent fresh[3];
     size_t n = 0;
-    if (first < last && extents[first].start < start) fresh[n++] = (struct extent){extents[first].start, start, extents[first].access};
-    if (access != NONE) fresh[n++] = (struct extent){start, end, access};
-    if (first < last && extents[last - 1].end > end) fresh[n++] = (struct extent){end, extents[last - 1].end, extents[last - 1].access};
+    if (first < last && extents[first].start < start)
+        fresh[n++] = (struct extent){extents[first].start, start, extents[first].access, extents[first].name};
+    if (access != NONE) fresh[n++] = (struct extent){start, end, access, name};
+    if (first < last && extents[last - 1].end > end)
+        fresh[n++] = (struct extent){end, extents[last - 1].end, extents[last - 1].access, extents[last - 1].name};
     for (size_t i = 0; i + 1 < n;) {
-        if (fresh[i].end == fresh[i + 1].start && fresh[i].access == fresh[i + 1].access) {
+        if (fresh[i].end == fresh[i + 1].start && alike(&fresh[i], &fresh[i + 1])) {
             fresh[i].end = fresh[i + 1].end;
             for (size_t k = i + 1; k + 1 < n; k++) fresh[k] = fresh[k + 1];
             n--;
@@ -154,10 +161,10 @@ static void extents_assign(uintptr_t start, uintptr_t end, enum access access) {
             i++;
         }
     }
-    if (n != 0 && first > 0 && extents[first - 1].end == fresh[0].start && extents[first - 1].access == fresh[0].access) {
+    if (n != 0 && first > 0 && extents[first - 1].end == fresh[0].start && alike(&extents[first - 1], &fresh[0])) {
         fresh[0].start = extents[--first].start;
     }
-    if (n != 0 && last < extent_count && extents[last].start == fresh[n - 1].end && extents[last].access == fresh[n - 1].access) {
+    if (n != 0 && last < extent_count && extents[last].start == fresh[n - 1].end && alike(&extents[last], &fresh[n - 1])) {
         fresh[n - 1].end = extents[last++].end;
     }
     for (size_t i = first; i < last; i++) account(&extents[i], false);
@@ -168,6 +175,16 @@ static void extents_assign(uintptr_t start, uintptr_t end, enum access access) {
         account(&fresh[i], true);
     }
     if (fake.counts.mapped > fake.counts.mapped_peak) fake.counts.mapped_peak = fake.counts.mapped;
+}
+
+/* The same where some of it stays as it is: the name, or the access. */
+static void extents_change(uintptr_t start, uintptr_t end, const enum access *access, const char *name) {
+    while (start < end) {
+        struct extent now = extents[extent_find(start)];
+        uintptr_t to = now.end < end ? now.end : end;
+        extents_assign(start, to, access != NULL ? *access : now.access, access != NULL ? now.name : name);
+        start = to;
+    }
 }
 
 /* Is every byte of the range held, and, if asked, usable? */
@@ -330,7 +347,7 @@ void *prim_map(void *hint, size_t size, bool usable) {
     if (!refused(FAKE_MAP)) {
         if (!over_limit(size)) at = map_aligned(hint, size, usable ? PROT_READ | PROT_WRITE : PROT_NONE);
         if (at != NULL)
-            extents_assign((uintptr_t)at, (uintptr_t)at + size, usable ? USABLE : RESERVED);
+            extents_assign((uintptr_t)at, (uintptr_t)at + size, usable ? USABLE : RESERVED, NULL);
         else
             fail(FAKE_MAP);
     }
@@ -346,7 +363,7 @@ bool prim_unmap(void *start, size_t size) {
     bool done = !refused(FAKE_UNMAP);
     if (done) {
         if (munmap(start, size) != 0) violation("munmap", start, size);
-        extents_assign((uintptr_t)start, (uintptr_t)start + size, NONE);
+        extents_assign((uintptr_t)start, (uintptr_t)start + size, NONE, NULL);
     }
     pthread_mutex_unlock(&mutex);
     errno = saved;
@@ -360,7 +377,7 @@ bool prim_make_usable(void *start, size_t size) {
     bool done = !refused(FAKE_USABLE);
     if (done) {
         if (mprotect(start, size, PROT_READ | PROT_WRITE) != 0) violation("mprotect", start, size);
-        extents_assign((uintptr_t)start, (uintptr_t)start + size, USABLE);
+        extents_change((uintptr_t)start, (uintptr_t)start + size, &(enum access){USABLE}, NULL);
     }
     pthread_mutex_unlock(&mutex);
     errno = saved;
@@ -375,7 +392,7 @@ bool prim_make_unusable(void *start, size_t size) {
     if (done) {
         int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
         if (mmap(start, size, PROT_NONE, flags, -1, 0) == MAP_FAILED) violation("mmap", start, size);
-        extents_assign((uintptr_t)start, (uintptr_t)start + size, RESERVED);
+        extents_assign((uintptr_t)start, (uintptr_t)start + size, RESERVED, NULL); /* a new mapping over it */
     }
     pthread_mutex_unlock(&mutex);
     errno = saved;
@@ -400,6 +417,16 @@ bool prim_wipe_on_fork(void *start, size_t size) {
     if (done && madvise(start, size, MADV_WIPEONFORK) != 0) done = fail(FAKE_WIPE) != NULL;
     pthread_mutex_unlock(&mutex);
     errno = saved;
+    return done;
+}
+
+bool prim_name(void *start, size_t size, const char *name) {
+    pthread_mutex_lock(&mutex);
+    check_range("a name for what isn't mapped", start, size, false, false);
+    fake.counts.name_calls++;
+    bool done = fake.names;
+    if (done) extents_change((uintptr_t)start, (uintptr_t)start + size, NULL, name);
+    pthread_mutex_unlock(&mutex);
     return done;
 }
 
@@ -441,8 +468,9 @@ void *prim_remap(void *start, size_t old_size, size_t new_size) {
             at = remap_grow(start, old_size, new_size);
         }
         if (at != NULL) {
-            extents_assign((uintptr_t)start, (uintptr_t)start + old_size, NONE);
-            extents_assign((uintptr_t)at, (uintptr_t)at + new_size, USABLE);
+            const char *name = extents[extent_find((uintptr_t)start)].name;
+            extents_assign((uintptr_t)start, (uintptr_t)start + old_size, NONE, NULL);
+            extents_assign((uintptr_t)at, (uintptr_t)at + new_size, USABLE, name);
         } else {
             fail(FAKE_REMAP);
         }
@@ -646,6 +674,7 @@ void fake_calm(void) {
 SETTER(fake_set_space_limit, size_t, space_limit)
 SETTER(fake_set_brk_room, size_t, brk_room)
 SETTER(fake_set_remap, enum fake_remap, remap)
+SETTER(fake_set_names, bool, names)
 SETTER(fake_set_cpus, unsigned, cpus)
 SETTER(fake_set_cpu, int, cpu)
 
@@ -733,6 +762,14 @@ bool fake_is_mapped(const void *start, size_t size, bool usable) {
     return yes;
 }
 
+const char *fake_name_of(const void *at) {
+    pthread_mutex_lock(&mutex);
+    size_t i = extent_find((uintptr_t)at);
+    const char *name = i < extent_count && extents[i].start <= (uintptr_t)at ? extents[i].name : NULL;
+    pthread_mutex_unlock(&mutex);
+    return name;
+}
+
 const char *fake_check(void) {
     const char *wrong = NULL;
     pthread_mutex_lock(&mutex);
@@ -793,11 +830,12 @@ void fake_restart(void) {
         int protection = extent->access == USABLE ? PROT_READ | PROT_WRITE : PROT_NONE;
         if (mprotect((void *)extent->start, size, protection) != 0) violation("what was to be kept is gone", (void *)extent->start, size);
         if (kept[k].contents != NULL) memcpy((void *)extent->start, kept[k].contents, size);
-        extents_assign(extent->start, extent->end, extent->access);
+        extents_assign(extent->start, extent->end, extent->access, extent->name);
     }
     fake_calm();
     fake.told = false;
     fake.remap = FAKE_REMAP_EITHER;
+    fake.names = false;
     fake.cpus = 2;
     fake.cpu = -1;
     file_count = 0;
