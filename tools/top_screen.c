@@ -75,6 +75,7 @@ static bool make_pairs(void) {
         COLOR_PAIRS <= pair_of(HEAP_STATES - 1, HEAP_STATES - 1)) {
         return false;
     }
+    use_default_colors();
     for (unsigned first = 0; first < HEAP_STATES; first++) {
         for (unsigned second = 0; second < HEAP_STATES; second++) {
             init_pair(pair_of(first, second), first == second ? 16 : strip_colour(second), strip_colour(first));

@@ -203,6 +203,7 @@ class Top(OutsideTest):
                     cells = [terminal.screen.buffer[row][x] for x in range(80)]
                     letters = re.fullmatch("[A-Za-z]{70,80}", lines[row])
                     self.assertEqual((letters is None, all(cell.bg != "default" for cell in cells[:70])), (coloured, coloured))
+                    self.assertEqual({terminal.screen.buffer[0][x].bg for x in range(80)}, {"default"}, "the terminal's own colours")
                     if coloured:
                         self.assertLessEqual({cell.data for cell in cells}, set(" :") if changes else set(" ▄░"))
                     terminal.type("q")
@@ -278,6 +279,23 @@ class Top(OutsideTest):
                 self.assertEqual(terminal.ended(), status)
                 self.assertTrue(terminal.is_as_it_was())
                 self.assertIsNone(process.poll())
+
+    def test_stopped_and_continued_from_a_shell(self):
+        env = environment(TERM="screen-256color", LC_ALL="C.UTF-8", PS1="$ ")
+        with self.shaped("load") as (process, _), Terminal(["bash", "--norc", "-i"], 80, 24, env) as terminal:
+            terminal.wait_for("$")
+            terminal.type(f"{TOOL} top {process.pid} -d 0.1\n")
+            terminal.wait_for("rates over")
+            terminal.type("\032")
+            terminal.wait_for("Stopped")
+            self.assertEqual(terminal.written.count(b"\033[?1049h"), terminal.written.count(b"\033[?1049l"))
+            with open(f"/proc/{process.pid}/status") as file:
+                self.assertIn("TracerPid:\t0\n", file.read())
+            terminal.type("clear; fg\n")
+            terminal.wait(lambda lines: "rates over" in lines[1])
+            terminal.type("q")
+            terminal.type("exit $?\n")
+            self.assertEqual(terminal.ended(), 0)
 
     def test_the_terminal_goes_away(self):
         with self.shaped("load") as (process, _), self.screen(process, "-d", "0.1") as terminal:
