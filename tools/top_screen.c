@@ -104,7 +104,7 @@ static void put_cell(const struct screen *screen, const struct strip_cell *cell)
 
 static int put_strip(const struct screen *screen, int y, int end, bool labelled, int rows, size_t number, bool seen[HEAP_STATES]) {
     static struct top_strip strip;
-    size_t cells = (size_t)(COLS * rows) < TOP_CELLS ? (size_t)(COLS * rows) : TOP_CELLS;
+    size_t wanted = (size_t)COLS * (size_t)rows, cells = wanted < TOP_CELLS ? wanted : TOP_CELLS;
     top_strip(&strip, screen->top, screen->together, number, cells);
     if (labelled && y < end) put_line(y++, strip.label);
     for (size_t i = 0; i < strip.count; i++) {
@@ -317,8 +317,8 @@ static void wait_and_take(struct screen *screen, const sigset_t *open) {
     struct timespec time = {.tv_sec = (time_t)(rest / 1000000000u), .tv_nsec = (long)(rest % 1000000000u)};
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
     int ready = ppoll(&input, 1, screen->is_paused ? NULL : &time, open), keys = 0;
-    for (int key; (key = getch()) != ERR; keys++) take_key(screen, key);
-    if (ready > 0 && keys == 0) screen->quits = true; /* the terminal is gone */
+    for (int key; !screen->quits && (key = getch()) != ERR; keys++) take_key(screen, key); /* what follows q is the shell's */
+    if (ready > 0 && keys == 0) screen->quits = true;                                      /* the terminal is gone */
 }
 
 /* --- all --------------------------------------------------------------------------------------------------------------------------------------------- */

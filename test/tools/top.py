@@ -291,7 +291,9 @@ class Top(OutsideTest):
             self.assertEqual(terminal.written.count(b"\033[?1049h"), terminal.written.count(b"\033[?1049l"))
             with open(f"/proc/{process.pid}/status") as file:
                 self.assertIn("TracerPid:\t0\n", file.read())
-            terminal.type("clear; fg\n")
+            terminal.type("clear\n")
+            terminal.wait(lambda lines: "rates over" not in "\n".join(lines))
+            terminal.type("fg\n")
             terminal.wait(lambda lines: "rates over" in lines[1])
             terminal.type("q")
             terminal.type("exit $?\n")
