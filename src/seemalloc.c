@@ -35,6 +35,10 @@
 #include "inspect/stats.c"
 #include "inspect/walk.c"
 
+#include "trace/samples.c"
+#include "trace/stack.c"
+#include "trace/trace.c"
+
 #include "api/cxx.c"
 #include "api/malloc.c"
 #include "api/process.c"

@@ -15,6 +15,7 @@
 #include "heap/mapped.h"
 #include "os/os.h"
 #include "os/report.h"
+#include "trace/trace.h"
 
 /* The one place where a failure becomes errno. */
 static COLD void *no_memory(void) {
@@ -28,15 +29,20 @@ static NOINLINE void *malloc_missed(size_t bytes) {
     return LIKELY(mem != NULL) ? mem : no_memory();
 }
 
-static ALWAYS_INLINE void *allocate(size_t bytes) {
+static NOINLINE void *malloc_missed_recorded(size_t bytes) { return trace_allocated(malloc_missed(bytes), bytes); }
+
+/* What the program asks for, as against what goes on inside: a recording has only that. */
+static ALWAYS_INLINE void *allocate_for(bool is_program, size_t bytes) {
     void *mem;
     if (LIKELY(bytes <= CLASS_EXACT_SIZE - CHUNK_OVERHEAD)) {
-        if (LIKELY(cache_pop(class_of_small(bytes), &mem))) return mem;
+        if (LIKELY(cache_pop(class_of_small(bytes), &mem))) return is_program ? trace_allocated(mem, bytes) : mem;
     } else if (LIKELY(bytes <= CLASS_SIZE_MAX - CHUNK_OVERHEAD)) {
-        if (LIKELY(cache_pop(class_at_least(bytes + CHUNK_OVERHEAD), &mem))) return mem;
+        if (LIKELY(cache_pop(class_at_least(bytes + CHUNK_OVERHEAD), &mem))) return is_program ? trace_allocated(mem, bytes) : mem;
     }
-    return malloc_missed(bytes);
+    return TRACE_COMPILED && is_program ? malloc_missed_recorded(bytes) : malloc_missed(bytes);
 }
+static ALWAYS_INLINE void *allocate(size_t bytes) { return allocate_for(false, bytes); }
+static ALWAYS_INLINE void *allocate_asked(size_t bytes) { return allocate_for(true, bytes); }
 
 static ALWAYS_INLINE void release(void *mem) {
     if (UNLIKELY(mem == NULL)) return;
@@ -53,23 +59,37 @@ static ALWAYS_INLINE void release(void *mem) {
     cache_free(mem);
 }
 
-void *api_allocate(size_t bytes) { return allocate(bytes); }
-void api_free(void *mem) { release(mem); }
+static NOINLINE void release_recorded(void *mem) {
+    trace_freeing(mem);
+    release(mem);
+}
 
-EXPORT void *malloc(size_t bytes) { return allocate(bytes); }
-EXPORT void free(void *mem) { release(mem); }
+static ALWAYS_INLINE void release_asked(void *mem) {
+    if (trace_wants_free(mem)) {
+        release_recorded(mem);
+    } else {
+        release(mem);
+    }
+}
+
+void *api_allocate(size_t bytes) { return allocate_asked(bytes); }
+void api_free(void *mem) { release_asked(mem); }
+
+EXPORT void *malloc(size_t bytes) { return allocate_asked(bytes); }
+EXPORT void free(void *mem) { release_asked(mem); }
 
 /* In whole words where it pays: the compiler's choice. What is known to be zero is not touched. */
 EXPORT void *calloc(size_t count, size_t bytes) {
     size_t total;
     if (UNLIKELY(__builtin_mul_overflow(count, bytes, &total) || total > PTRDIFF_MAX)) return no_memory();
     if (LIKELY(total <= CLASS_SIZE_MAX - CHUNK_OVERHEAD)) {
-        void *mem = allocate(total);
+        void *mem = allocate_asked(total);
         return LIKELY(mem != NULL) ? memset(mem, 0, total) : NULL;
     }
     bool zeroed;
     void *mem = cache_alloc_large(request_size(total), CHUNK_ALIGN, &zeroed);
     if (UNLIKELY(mem == NULL)) return no_memory();
+    trace_allocated(mem, total);
     return zeroed ? mem : memset(mem, 0, total);
 }
 
@@ -98,7 +118,25 @@ static void *move(void *mem, size_t usable, size_t bytes) {
     return copy;
 }
 
+#ifdef SEEMALLOC_TRACE
+static void *reallocate(void *mem, size_t bytes);
+
 EXPORT void *realloc(void *mem, size_t bytes) {
+    if (mem == NULL) return allocate_asked(bytes);
+    if (UNLIKELY(bytes == 0)) {
+        release_asked(mem);
+        return NULL;
+    }
+    uint64_t since = trace_moving(mem);
+    return trace_moved(since, mem, reallocate(mem, bytes), bytes);
+}
+
+#define REALLOC static void *reallocate
+#else
+#define REALLOC EXPORT void *realloc
+#endif
+
+REALLOC(void *mem, size_t bytes) {
     if (mem == NULL) return allocate(bytes);
     if (UNLIKELY(bytes == 0)) {
         release(mem);
@@ -132,11 +170,11 @@ EXPORT void *reallocarray(void *mem, size_t count, size_t bytes) {
 }
 
 void *api_allocate_aligned(size_t align, size_t bytes) {
-    if (align <= CHUNK_ALIGN) return allocate(bytes);
+    if (align <= CHUNK_ALIGN) return allocate_asked(bytes);
     if (UNLIKELY(bytes > PTRDIFF_MAX || align > PTRDIFF_MAX - bytes)) return no_memory();
     bool zeroed;
     void *mem = cache_alloc_large(request_size(bytes), align, &zeroed);
-    return LIKELY(mem != NULL) ? mem : no_memory();
+    return LIKELY(mem != NULL) ? trace_allocated(mem, bytes) : no_memory();
 }
 
 /* C17 7.22.3.1: an alignment that is not supported fails; glibc says EINVAL. */
@@ -193,16 +231,16 @@ void api_check_size(void *mem, size_t bytes) {
 
 EXPORT void free_sized(void *mem, size_t bytes) {
     api_check_size(mem, bytes);
-    release(mem);
+    release_asked(mem);
 }
 
 EXPORT void free_aligned_sized(void *mem, size_t align, size_t bytes) {
     (void)align;
     api_check_size(mem, bytes);
-    release(mem);
+    release_asked(mem);
 }
 
-EXPORT void cfree(void *mem) { release(mem); }
+EXPORT void cfree(void *mem) { release_asked(mem); }
 
 #ifndef SEEMALLOC_PREFIX
 /* Other names of the same functions: a static program would else pull libc's malloc in beside ours, and old callers use them. */

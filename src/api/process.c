@@ -7,6 +7,7 @@
 #include "inspect/stats.h"
 #include "os/os.h"
 #include "seemalloc.h"
+#include "trace/trace.h"
 
 /* ns that fork waits for all locks together: longer than a critical section takes whose thread the system does not let run for a while. Only a signal handler
  * that waits for something else can keep a lock for so long. */
@@ -53,6 +54,7 @@ static void child_begins(void) {
 }
 
 static void fork_child(void) {
+    trace_fork_child();
     bool mine = lock_is_fork(&fork_lock);
     lock_fork_in_child(mine ? fork_depth - 1 : 0);
     if (mine && --fork_depth != 0) return; /* the child of a fork within a fork goes on with the outer one, whose locks it still holds */
@@ -76,6 +78,7 @@ static int statistics_fd = PRIM_STDERR; /* many programs close their own before 
 
 __attribute__((constructor)) static void process_begins(void) {
     cache_init();
+    trace_begin();
     if (conf_get(CONF_STATS) != 0) statistics_fd = prim_keep_stderr();
     uint32_t *marker = os_map(NULL, os_page_size(), true, SEEMALLOC_CALL_MMAP_META);
     if (marker != NULL && prim_wipe_on_fork(marker, os_page_size())) {
@@ -90,5 +93,6 @@ __attribute__((constructor)) static void process_begins(void) {
 }
 
 __attribute__((destructor)) static void process_ends(void) {
+    trace_end();
     if (conf_get(CONF_STATS) != 0) stats_print_exit(statistics_fd);
 }

@@ -67,4 +67,13 @@ int prim_keep_stderr(
     void); /* another descriptor for standard error, closed at exec, that survives the program's closing of 2; 2 if refused */
 _Noreturn void prim_abort(void);
 
+#ifdef SEEMALLOC_TRACE                                /* for recordings */
+void *prim_map_shared(const char *path, size_t size); /* a file that is there, of that size; NULL: it can't be */
+unsigned prim_thread_id(void);
+void prim_thread_name(char name[16]); /* ended by 0 */
+/* As the two above; another key. */
+bool prim_recording_exit_hook(void (*exit)(void *value));
+void prim_recording_exit_arm(void *value);
+#endif
+
 #endif

@@ -295,3 +295,29 @@ void prim_write(int fd, const char *data, size_t size) {
 }
 
 void prim_abort(void) { abort(); }
+
+#ifdef SEEMALLOC_TRACE
+
+void *prim_map_shared(const char *path, size_t size) {
+    long fd = raw(SYS_openat, AT_FDCWD, (long)path, O_RDWR | O_CLOEXEC, 0, 0, 0);
+    if (failed(fd)) return NULL;
+    long end = raw(SYS_lseek, fd, 0, SEEK_END, 0, 0, 0);
+    long at = end == (long)size ? raw(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0) : -EINVAL;
+    prim_close_file((int)fd);
+    return failed(at) ? NULL : (void *)at;
+}
+
+unsigned prim_thread_id(void) { return (unsigned)raw(SYS_gettid, 0, 0, 0, 0, 0, 0); }
+
+void prim_thread_name(char name[16]) {
+    name[0] = '\0';
+    raw(SYS_prctl, PR_GET_NAME, (long)name, 0, 0, 0, 0);
+}
+
+static pthread_key_t recording_exit_key;
+
+bool prim_recording_exit_hook(void (*exit)(void *value)) { return pthread_key_create(&recording_exit_key, exit) == 0; }
+
+void prim_recording_exit_arm(void *value) { pthread_setspecific(recording_exit_key, value); }
+
+#endif
