@@ -38,7 +38,7 @@ static const char *const folders[] = {
     ("../lib/" TRIPLET),
     "../lib64",
 };
-static const char *const names[] = {"libseemalloc.so.1", "libseemalloc.so"};
+static const char *const names[2][2] = {{"libseemalloc.so.1", "libseemalloc.so"}, {"libseemalloc_trace.so.1", "libseemalloc_trace.so"}};
 
 /* Says what makes `path` no library to preload; NULL if nothing does. */
 static const char *library_fault(const char *path) {
@@ -75,7 +75,7 @@ static bool library_from_environment(const char *named, char path[PATH_MAX]) {
     return !fault;
 }
 
-bool library_find(char path[PATH_MAX]) {
+bool library_find(char path[PATH_MAX], bool is_recorded) {
     const char *named = secure_getenv("SEEMALLOC_LIBRARY");
     if (named && named[0]) return library_from_environment(named, path);
 
@@ -90,9 +90,9 @@ bool library_find(char path[PATH_MAX]) {
         char resolved[PATH_MAX];
         snprintf(folder, sizeof folder, "%s/%s", own, folders[i]);
         if (!realpath(folder, resolved)) continue;
-        for (size_t j = 0; j < sizeof names / sizeof *names; j++) {
+        for (size_t j = 0; j < sizeof names[0] / sizeof *names[0]; j++) {
             /* The folder is resolved, the name is not: after an upgrade the link leads to the new library. */
-            if (snprintf(path, PATH_MAX, "%s/%s", strcmp(resolved, "/") == 0 ? "" : resolved, names[j]) >= PATH_MAX ||
+            if (snprintf(path, PATH_MAX, "%s/%s", strcmp(resolved, "/") == 0 ? "" : resolved, names[is_recorded][j]) >= PATH_MAX ||
                 access(path, F_OK) != 0)
                 continue;
             const char *fault = library_fault(path);
@@ -100,8 +100,8 @@ bool library_find(char path[PATH_MAX]) {
             return !fault;
         }
     }
-    tool_say("libseemalloc.so.1 was not found; looked in %s, ../lib, ../lib/" TRIPLET " and ../lib64 beside it.\n"
+    tool_say("%s was not found; looked in %s, ../lib, ../lib/" TRIPLET " and ../lib64 beside it.\n"
              "seemalloc: install the library there, or set SEEMALLOC_LIBRARY to its path",
-             own);
+             names[is_recorded][0], own);
     return false;
 }

@@ -9,18 +9,28 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "outside.h"
+#include "record.h"
 #include "settings.h"
 #include "target.h"
 #include "tool.h"
+#include "trace/shared.h"
 
 const char run_help[] =
-    "Usage: seemalloc run [--stats] [--conf NAME:VALUE,...] [--] PROGRAM [ARGUMENT]...\n"
+    "Usage: seemalloc run [--stats] [--conf NAME:VALUE,...] [--record FILE [--stacks] [--sample BYTES]] [--] PROGRAM [ARGUMENT]...\n"
     "Run PROGRAM with seemalloc as its malloc. The command becomes the program: exit status, signals and process id are the program's.\n"
+    "With --record it stays, as the program's parent: exit status and signals are the program's.\n"
     "\n"
     "Options:\n"
     "  -s, --stats        print statistics to stderr when the program exits\n"
     "  -c, --conf LIST    settings, e.g. --conf tcache_max:0,trim_threshold:131072; may be given more than once. They are added to those\n"
     "                     of SEEMALLOC_CONF and take their place where the name is the same.\n"
+    "  -r, --record FILE  write all allocations of the process to FILE, which `seemalloc report` shows. What finds no room is dropped and\n"
+    "                     counted: the program never waits. Processes that PROGRAM starts are not recorded\n"
+    "      --stacks       with the stacks that allocations come from; --stacks=fp: by frame pointers, which all code must then have\n"
+    "      --depth N      frames of a stack, innermost first, 1 to 64; 64 by default\n"
+    "      --sample BYTES record only some allocations, chosen by chance: one in so many bytes (K, M, G), e.g. 512K; and when they are "
+    "freed\n"
     "  -h, --help         show this text\n"
     "\n"
     "The library is put before what LD_PRELOAD already holds, and the settings go into SEEMALLOC_CONF. Processes that PROGRAM starts "
@@ -41,6 +51,8 @@ const char run_help[] =
 struct request {
     bool stats;
     char *conf; /* merged --conf; NULL if none */
+    struct record_request record;
+    const char *only_recorded; /* an option that needs --record; NULL: none */
     char **program;
 };
 
@@ -57,15 +69,55 @@ static bool add_settings(struct request *request, const char *more) {
     return true;
 }
 
+enum { OPTION_STACKS = 256, OPTION_DEPTH, OPTION_SAMPLE };
+#define SAMPLE_MOST ((uint64_t)1 << 40)
+
+/* An option of recordings. False, after a message, if its value is no good. */
+static bool parse_recording(struct request *request, int option, int *status) {
+    uint64_t number = 0;
+    struct record_request *record = &request->record;
+    static const char *const names[] = {"--stacks", "--depth", "--sample"};
+    if (option == 'r') {
+        record->file = optarg;
+        if (optarg[0] == '\0') *status = tool_usage("run", "--record: the name of the file is empty");
+        return optarg[0] != '\0';
+    }
+    request->only_recorded = names[option - OPTION_STACKS];
+    if (option == OPTION_STACKS) {
+        bool by_pointers = optarg != NULL && strcmp(optarg, "fp") == 0;
+        if (optarg != NULL && !by_pointers) *status = tool_usage("run", "--stacks: found '%s', expected nothing or =fp", optarg);
+        record->unwind = by_pointers ? TRACE_UNWIND_POINTERS : TRACE_UNWIND_TABLES;
+        return optarg == NULL || by_pointers;
+    }
+    if (option == OPTION_DEPTH) {
+        bool good = outside_count(optarg, &number) && number >= 1 && number <= TRACE_DEPTH_MOST;
+        if (!good) *status = tool_usage("run", "--depth: found '%s', expected a number of frames from 1 to %d", optarg, TRACE_DEPTH_MOST);
+        record->depth = (unsigned)number;
+        return good;
+    }
+    bool good = outside_number(optarg, &number) && number >= 1 && number <= SAMPLE_MOST;
+    if (!good) *status = tool_usage("run", "--sample: found '%s', expected a number of bytes from 1 to 1024G, e.g. 512K", optarg);
+    record->sample_mean = number;
+    return good;
+}
+
 /* False if that was all, or it was wrong: then *status is the exit status. */
 static bool parse(int argc, char **argv, struct request *request, int *status) {
-    static const struct option options[] = {
-        {"stats", no_argument, NULL, 's'}, {"conf", required_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'}, {0}};
+    static const struct option options[] = {{"stats", no_argument, NULL, 's'},
+                                            {"conf", required_argument, NULL, 'c'},
+                                            {"record", required_argument, NULL, 'r'},
+                                            {"stacks", optional_argument, NULL, OPTION_STACKS},
+                                            {"depth", required_argument, NULL, OPTION_DEPTH},
+                                            {"sample", required_argument, NULL, OPTION_SAMPLE},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     opterr = 0;
-    for (int option; (option = getopt_long(argc, argv, "+:sc:h", options, NULL)) != -1;) {
+    for (int option; (option = getopt_long(argc, argv, "+:sc:r:h", options, NULL)) != -1;) {
         const char *fault = option == 'c' ? settings_fault(optarg) : NULL;
         if (option == 's') {
             request->stats = true;
+        } else if (option == 'r' || option >= OPTION_STACKS) {
+            if (!parse_recording(request, option, status)) return false;
         } else if (option == 'h') {
             fputs(run_help, stdout);
             *status = tool_finish(0);
@@ -81,9 +133,10 @@ static bool parse(int argc, char **argv, struct request *request, int *status) {
         }
     }
     request->program = argv + optind;
-    if (optind < argc) return true;
-    *status = tool_usage("run", "the program is missing");
-    return false;
+    *status = optind >= argc                                    ? tool_usage("run", "the program is missing")
+              : request->only_recorded && !request->record.file ? tool_usage("run", "%s needs --record FILE", request->only_recorded)
+                                                                : 0;
+    return *status == 0;
 }
 
 /* The library stands first. What else is preloaded stays, in its order. */
@@ -109,29 +162,47 @@ static bool set_conf(const struct request *request) {
     return done;
 }
 
+struct target {
+    char path[PATH_MAX];
+    char **program;
+};
+
+/* Returns only if the program can't be executed, with an exit status after a message. */
+static int become(void *arg) {
+    struct target *target = arg;
+    execv(target->path, target->program);
+    if (errno == ENOEXEC) {                 /* a script without "#!": execvp's rule */
+        target->program[-1] = (char *)"sh"; /* there is one: at least "run" stands before the program */
+        char *name = target->program[0];
+        target->program[0] = target->path;
+        execv("/bin/sh", target->program - 1);
+        target->program[0] = name;
+    }
+    int status = errno == ENOENT || errno == ENOTDIR ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN;
+    tool_say("%s: can't be executed: %s", target->path, strerror(errno));
+    return status;
+}
+
 int run_main(int argc, char **argv) {
-    struct request request = {0};
+    struct request request = {.record.depth = TRACE_DEPTH_MOST};
     int status = 0;
     if (!parse(argc, argv, &request, &status)) return status;
 
-    char path[PATH_MAX], library[PATH_MAX];
-    status = target_find(request.program[0], path);
+    static struct target target;
+    char library[PATH_MAX];
+    target.program = request.program;
+    status = target_find(request.program[0], target.path);
     if (status) return status;
-    if (!library_find(library)) return STATUS_TOOL;
+    if (!library_find(library, request.record.file != NULL)) return STATUS_TOOL;
     if (!set_preload(library) || !set_conf(&request)) return out_of_memory();
     if (request.stats)
         tool_say("%s runs on %s; processes that it starts inherit LD_PRELOAD=%s and SEEMALLOC_CONF=%s, and each prints its own statistics",
                  request.program[0], library, getenv("LD_PRELOAD"), getenv("SEEMALLOC_CONF"));
-
-    execv(path, request.program);
-    if (errno == ENOEXEC) {                 /* a script without "#!": execvp's rule */
-        request.program[-1] = (char *)"sh"; /* there is one: at least "run" stands before the program */
-        char *name = request.program[0];
-        request.program[0] = path;
-        execv("/bin/sh", request.program - 1);
-        request.program[0] = name;
-    }
-    status = errno == ENOENT || errno == ENOTDIR ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN;
-    tool_say("%s: can't be executed: %s", path, strerror(errno));
-    return status;
+    if (request.record.file == NULL) return become(&target);
+#ifdef SEEMALLOC_ZLIB
+    return record_run(&request.record, become, &target, request.program);
+#else
+    tool_say("--record: this command was built without zlib, which recordings need");
+    return STATUS_TOOL;
+#endif
 }

@@ -129,7 +129,7 @@ int story_main(int argc, char **argv) {
     if (optind < argc) return tool_usage("story", "it takes no argument, got '%s'", argv[optind]);
 
     char library[PATH_MAX];
-    if (!library_find(library)) return STATUS_TOOL;
+    if (!library_find(library, false)) return STATUS_TOOL;
     struct story story = {library, calloc(STORY_STEPS, sizeof *story.steps)};
     if (!story.steps) {
         tool_say("out of memory");

@@ -62,7 +62,8 @@ const char *tool_bad_option(char **argv);
 /* Flushes stdout. Returns `status`, or STATUS_TOOL after a message when output was lost. */
 int tool_finish(int status);
 
-/* Puts the absolute path of the preloadable library into `path`. Says on stderr what is wrong if there is none, and returns false. */
-bool library_find(char path[PATH_MAX]);
+/* Puts the absolute path of the preloadable library, or of its variant for recordings, into `path`. Says on stderr what is wrong if there is none, and
+ * returns false. */
+bool library_find(char path[PATH_MAX], bool is_recorded);
 
 #endif
