@@ -94,4 +94,13 @@ static inline uint64_t trace_counter(void) {
 #endif
 }
 
+/* A processor reads its counter ahead of what it waits for: this makes it wait until all that was to be read from memory is there. */
+static inline void trace_counter_fence(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_lfence();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("isb" ::: "memory");
+#endif
+}
+
 #endif

@@ -51,7 +51,15 @@ struct thread {
 };
 static __thread struct thread thread __attribute__((tls_model("initial-exec")));
 
+static uint32_t threads_seen; /* whether the program has several threads matters */
+
 static ALWAYS_INLINE uint64_t now(void) { return LIKELY(use_counter) ? trace_counter() : os_clock(); }
+
+/* For a FREE: not before the block has come here. Another thread may have allocated it just now, and its ALLOC stands in another ring. */
+static ALWAYS_INLINE uint64_t now_that_it_is_here(void) {
+    if (load_relaxed(&threads_seen) > 1) trace_counter_fence();
+    return now();
+}
 
 /* --- rings ------------------------------------------------------------------------------------------------------------------------------------- */
 
@@ -116,7 +124,10 @@ static bool take_ring(struct thread *self) {
     self->written = load_relaxed(&ring->written);
     self->read = load_acquire(&ring->read);
     self->ring = ring;
-    if (self->serial == 0) self->serial = add_relaxed(&shared->head.serial, 1) + 1;
+    if (self->serial == 0) {
+        self->serial = add_relaxed(&shared->head.serial, 1) + 1;
+        add_relaxed(&threads_seen, 1);
+    }
     if (has_room(self, 3)) {
         struct name name = own_name();
         struct trace_granule *third = granule_at(self, self->written + 2);
@@ -288,14 +299,14 @@ void trace_freeing(const void *mem) {
     uint32_t mode = load_relaxed(&wiped.mode);
     if (mem == NULL || mode == MODE_OFF || (mode == MODE_SAMPLED && !forget(mem))) return;
     if (!enter(self)) return;
-    put_free(self, now(), mem, false);
+    put_free(self, now_that_it_is_here(), mem, false);
     leave(self);
 }
 
 uint64_t trace_moving(const void *mem) {
     if (!trace_wants_free(mem)) return 0;
     uint32_t mode = load_relaxed(&wiped.mode);
-    return mode == MODE_ALL || (mode == MODE_SAMPLED && forget(mem)) ? now() : 0;
+    return mode == MODE_ALL || (mode == MODE_SAMPLED && forget(mem)) ? now_that_it_is_here() : 0;
 }
 
 void *trace_moved(uint64_t since, const void *mem, void *moved, size_t bytes) {
