@@ -35,6 +35,7 @@
 #include "inspect/stats.c"
 #include "inspect/walk.c"
 
+#include "trace/rules.c"
 #include "trace/samples.c"
 #include "trace/stack.c"
 #include "trace/trace.c"

@@ -71,7 +71,9 @@ _Noreturn void prim_abort(void);
 void *prim_map_shared(const char *path, size_t size); /* a file that is there, of that size; NULL: it can't be */
 unsigned prim_thread_id(void);
 void prim_thread_name(char name[16]); /* ended by 0 */
-/* As the two above; another key. */
+/* The mapping that `address` lies in, of a stack that grows with what is left for it; both 0: not known. */
+void prim_stack_bounds(uint64_t address, uint64_t *low, uint64_t *high);
+/* As the two above for a thread's exit; another key. */
 bool prim_recording_exit_hook(void (*exit)(void *value));
 void prim_recording_exit_arm(void *value);
 #endif

@@ -314,6 +314,44 @@ void prim_thread_name(char name[16]) {
     raw(SYS_prctl, PR_GET_NAME, (long)name, 0, 0, 0, 0);
 }
 
+static bool read_number(const char **at, char end, uint64_t *number) {
+    *number = 0;
+    for (;; (*at)++) {
+        char c = **at;
+        if (c == end) return true;
+        unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0') : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10 : 16;
+        if (digit == 16) return false;
+        *number = *number << 4 | digit;
+    }
+}
+
+/* By the lines of /proc/self/maps, "LOW-HIGH …\n" in rising order. The first thread's stack may grow down to the mapping before it. */
+void prim_stack_bounds(uint64_t address, uint64_t *low, uint64_t *high) {
+    char text[1024];
+    uint64_t offset = 0, below = 0;
+    bool first = prim_is_main_thread();
+    int file = prim_open_file("/proc/self/maps");
+    *low = *high = 0;
+    for (long n; file >= 0 && (n = prim_read_at(file, text, sizeof text - 1, offset)) > 0;) {
+        const char *at = text, *line;
+        text[n] = '\0';
+        for (; (line = strchr(at, '\n')) != NULL; at = line + 1) {
+            uint64_t from, to;
+            if (!read_number(&at, '-', &from) || !read_number((at++, &at), ' ', &to)) continue;
+            if (address >= from && address < to) {
+                *low = first ? below : from;
+                *high = to;
+                prim_close_file(file);
+                return;
+            }
+            below = to;
+        }
+        if (at == text) break; /* a line longer than that */
+        offset += (uint64_t)(at - text);
+    }
+    prim_close_file(file);
+}
+
 static pthread_key_t recording_exit_key;
 
 bool prim_recording_exit_hook(void (*exit)(void *value)) { return pthread_key_create(&recording_exit_key, exit) == 0; }
