@@ -7,7 +7,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef SEEMALLOC_LIBDEFLATE
+#include <libdeflate.h>
+#else
 #include <zlib.h>
+#endif
 
 #include "reader/fault.h"
 #include "record.h"
@@ -49,18 +53,37 @@ static int write_all(const void *data, size_t size) {
     return 0;
 }
 
+/* As fast as can be: what is packed more slowly than it comes is dropped. 0: there is no memory. */
+#ifdef SEEMALLOC_LIBDEFLATE
+static struct libdeflate_compressor *packer;
+static size_t pack_bound(size_t size) {
+    if (packer == NULL) packer = libdeflate_alloc_compressor(1);
+    return libdeflate_zlib_compress_bound(packer, size);
+}
+static size_t pack(const struct block *block, struct block *packed) {
+    return packer != NULL ? libdeflate_zlib_compress(packer, block->data, block->used, packed->data, packed->room) : 0;
+}
+#else
+static size_t pack_bound(size_t size) { return compressBound((uLong)size); }
+static size_t pack(const struct block *block, struct block *packed) {
+    uLongf size = (uLongf)packed->room;
+    return compress2(packed->data, &size, block->data, (uLong)block->used, 1) == Z_OK ? size : 0;
+}
+#endif
+
 /* 0, or the error; then the file ends with the block before, as far as it can be cut. */
 static int write_block(const struct block *block, struct block **packed) {
-    uLong most = compressBound((uLong)block->used);
+    size_t most = pack_bound(block->used);
     if (*packed == NULL || (*packed)->room < most) {
         free(*packed);
         *packed = need_memory(NULL, sizeof **packed + most, 1);
         (*packed)->room = most;
     }
-    uLongf size = most;
-    if (compress2((*packed)->data, &size, block->data, (uLong)block->used, 1) != Z_OK) return ENOMEM;
+    size_t size = pack(block, *packed);
+    if (size < 4) return ENOMEM;
     struct seemalloc_recording_block head = {.type = block->type, .raw = (uint32_t)block->used, .packed = (uint32_t)size};
-    head.checksum = (uint32_t)adler32(adler32(0, NULL, 0), block->data, (uInt)block->used);
+    const uint8_t *sum = (*packed)->data + size - 4; /* packed data end with it, highest byte first */
+    head.checksum = (uint32_t)sum[0] << 24 | (uint32_t)sum[1] << 16 | (uint32_t)sum[2] << 8 | sum[3];
     off_t at = lseek(file.fd, 0, SEEK_CUR);
     int error = write_all(&head, sizeof head);
     if (error == 0) error = write_all((*packed)->data, size);
