@@ -8,6 +8,7 @@
 #include <zlib.h>
 
 #include "json.h"
+#include "page.h"
 
 #define PLACE "<!--seemalloc heap data-->"
 #define TORN 255u
@@ -75,19 +76,7 @@ static void add_varint(struct column *column, uint64_t value) {
 }
 
 static void put_base64(struct heap_data *data, size_t length) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char *to = data->text;
-    for (size_t i = 0; i < length; i += 3, to += 4) {
-        size_t left = length - i;
-        unsigned three = (unsigned)data->compressed[i] << 16;
-        if (left > 1) three |= (unsigned)data->compressed[i + 1] << 8;
-        if (left > 2) three |= data->compressed[i + 2];
-        to[0] = digits[three >> 18];
-        to[1] = digits[three >> 12 & 63];
-        to[2] = left > 1 ? digits[three >> 6 & 63] : '=';
-        to[3] = left > 2 ? digits[three & 63] : '=';
-    }
-    put(data, data->text, (size_t)(to - data->text));
+    put(data, data->text, (size_t)(page_base64(data->text, data->compressed, length) - data->text));
 }
 
 /* Compresses `length` bytes and writes what is full; all with `flush` Z_FINISH. */
@@ -411,14 +400,6 @@ static void put_head(const struct heap_data *data, const struct heap_data_head *
 
 /* --- from open to close ---------------------------------------------------------------------------------------------------------------------- */
 
-/* The one place of the data in the template; NULL if there is none, or two. */
-static const char *find_place(const char *page, size_t length) {
-    const char *place = memmem(page, length, PLACE, sizeof PLACE - 1);
-    if (place == NULL) return NULL;
-    const char *rest = place + sizeof PLACE - 1;
-    return memmem(rest, length - (size_t)(rest - page), PLACE, sizeof PLACE - 1) == NULL ? place : NULL;
-}
-
 static void release(struct heap_data *data) {
     deflateEnd(&data->deflate);
     free(data->sizes.bytes);
@@ -430,7 +411,7 @@ static void release(struct heap_data *data) {
 }
 
 struct heap_data *heap_data_open(FILE *out, const char *page, size_t length, uint64_t page_size) {
-    const char *place = find_place(page, length);
+    const char *rest, *place = page_place(page, length, PLACE, &rest);
     if (place == NULL) {
         errno = EINVAL;
         return NULL;
@@ -439,7 +420,7 @@ struct heap_data *heap_data_open(FILE *out, const char *page, size_t length, uin
     if (data == NULL) return NULL;
     data->out = out;
     data->page_size = page_size;
-    data->rest = place + sizeof PLACE - 1;
+    data->rest = rest;
     data->rest_length = length - (size_t)(data->rest - page);
     data->sizes.bytes = malloc((size_t)BLOCK_CHUNKS * VARINT_MAX);
     data->states.bytes = malloc(BLOCK_CHUNKS);

@@ -53,7 +53,13 @@ export function columns(host, { title, labels, series, unit, tips, tickEvery = 1
     host.replaceChildren(picture);
 }
 
-const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+export const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+export function axisStyle() {
+    const grid = { stroke: colour("--line"), width: 1 };
+    return { stroke: colour("--soft"), grid, ticks: grid, font: "11px system-ui, sans-serif" };
+}
+
 const MIB = 1 << 20;
 
 // Events as ticks in lanes below the lines.
@@ -101,9 +107,8 @@ export class Timeline {
     draw() {
         this.plot?.destroy();
         this.host.replaceChildren();
-        const text = colour("--soft"), grid = colour("--line"), size = value => value == null ? "–" : bytes(value * MIB);
+        const axis = axisStyle(), size = value => value == null ? "–" : bytes(value * MIB);
         const line = (label, stroke, more = {}) => ({ label, stroke, width: 2, spanGaps: true, points: { show: this.single, size: 7, fill: stroke }, value: (_, v) => size(v), ...more });
-        const axis = { stroke: text, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 }, font: "11px system-ui, sans-serif" };
         this.plot = new uPlot({
             width: Math.max(280, this.host.clientWidth), height: 300, padding: [14, 8, 0, 0],
             cursor: { drag: { x: true, y: false }, points: { size: 6 } },

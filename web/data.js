@@ -6,37 +6,18 @@
 //   pos[i] .. pos[i + 1]     the bytes of chunk i; pos[n] = total               address = region.start + (pos - region.pos)
 //
 // SPDX-License-Identifier: MIT
+import { inflate } from "./inflate.js";
 import { PADDING, STATES, TORN } from "./states.js";
 
 const FILE_PADDING = 254, FILE_TORN = 255;
 
-const digits = new Uint8Array(128);
-for (let i = 0; i < 64; i++) digits["ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".charCodeAt(i)] = i;
-
-function fromBase64(text) {
-    if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
-    const pad = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0, out = new Uint8Array(text.length / 4 * 3);
-    for (let i = 0, to = 0; i < text.length; i += 4, to += 3) {
-        const four = digits[text.charCodeAt(i)] << 18 | digits[text.charCodeAt(i + 1)] << 12 | digits[text.charCodeAt(i + 2)] << 6 |
-            digits[text.charCodeAt(i + 3)];
-        out[to] = four >> 16;
-        out[to + 1] = four >> 8;
-        out[to + 2] = four;
-    }
-    return out.subarray(0, out.length - pad);
-}
-
-async function inflate(element) {
-    const stream = new Blob([fromBase64(element.textContent)]).stream().pipeThrough(new DecompressionStream("deflate"));
-    element.textContent = ""; // it is not needed twice
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-}
+const inflateBytes = async element => new Uint8Array(await inflate(element).arrayBuffer());
 
 // Some at a time: enough to keep the decompressor busy, few enough that the blocks of a large heap never lie in memory together.
 async function* inflated(elements) {
     const ahead = 4, pending = [];
     for (let i = 0; i < elements.length || pending.length > 0; i++) {
-        if (i < elements.length) pending.push(inflate(elements[i]));
+        if (i < elements.length) pending.push(inflateBytes(elements[i]));
         if (pending.length === ahead || i >= elements.length) yield pending.shift();
     }
 }

@@ -4,46 +4,21 @@ import "./style.css";
 import { BUCKETS, analyse, bucketFrom } from "./analyse.js";
 import { Timeline, columns } from "./charts.js";
 import { addressAt, chunkAt, findAddress, readHeap } from "./data.js";
+import { $, el, finding, hint, pressed, table, tiles } from "./dom.js";
 import { address, bytes, count, exact, percent, plural, seconds } from "./format.js";
 import { HeapMap, Painter, makePalette } from "./map.js";
 import { PADDING, isFree, isLive, states } from "./states.js";
+import { watchTheme } from "./theme.js";
 import { describe, findings } from "./words.js";
 
-const $ = id => document.getElementById(id);
-
-function el(tag, attributes = {}, ...children) {
-    const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) {
-        if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-        else if (value !== null && value !== false) element.setAttribute(name, value);
-    }
-    element.append(...children.filter(child => child !== null && child !== undefined));
-    return element;
-}
-
 const swatch = state => el("span", { class: "swatch", style: `background: var(--state-${state}); color: ${palette.states[state].text}`, "aria-hidden": "true" }, states[state].letter);
-
-// Columns: [title, "number" or ""]; rows of cells.
-function table(titles, rows) {
-    const cells = (tag, row) => el("tr", {}, ...row.map((cell, i) => el(tag, { class: titles[i][1] || null }, cell)));
-    return el("div", { class: "table" }, el("table", {}, el("thead", {}, cells("th", titles.map(t => t[0]))), el("tbody", {}, ...rows.map(row => cells("td", row)))));
-}
 
 let heap, facts, map, palette, timeline;
 
 // --- light and dark ---
 
-const preferred = matchMedia("(prefers-color-scheme: dark)");
-let chosen = null; // by the switch; otherwise the system's
-
-const isDark = () => chosen ?? preferred.matches;
-
-function applyTheme() {
-    const dark = isDark(), root = document.documentElement;
-    root.dataset.theme = dark ? "dark" : "light";
-    $("theme").textContent = dark ? "Light" : "Dark";
+function applyTheme(dark) {
     palette = makePalette(dark);
-    palette.states.forEach((state, i) => root.style.setProperty(`--state-${i}`, state.css));
     if (!heap) return;
     map.setPalette(palette);
     drawStrips();
@@ -62,16 +37,14 @@ function drawHeader() {
     $("subtitle").textContent = [head.pid ? `process ${head.pid}` : null, `seemalloc ${head.version}`, when.toISOString().replace("T", " ").slice(0, 19) + " UTC",
         how + (head.torn ? ", in parts torn" : "")].filter(Boolean).join(" · ");
     const last = head.samples.at(-1), taken = heap.spaces.reduce((sum, s) => sum + s.total, 0);
-    const tiles = [
+    $("figures").replaceChildren(...tiles([
         ["In use", bytes(facts.live), `${plural(facts.count[0] + facts.count[13], "block")}`],
         ["Taken from the system", bytes(taken), `${percent(facts.live, taken)} of it in use`],
         ["Free below the top", bytes(facts.binned + facts.unmerged), plural(facts.runs, "free run")],
         ["Kept ready", bytes(facts.unmerged), "in caches and fast lists"],
         ["In memory", bytes(facts.residentAll), `${percent(facts.residentAll, taken)} of what was taken`],
         last ? ["RSS of the process", bytes(last.resident), `${plural(last.minor_faults, "minor fault")}`] : null,
-    ];
-    $("figures").replaceChildren(...tiles.filter(Boolean).map(([label, value, note]) =>
-        el("div", { class: "tile" }, el("span", { class: "label" }, label), el("strong", {}, value), el("span", { class: "soft" }, note))));
+    ]));
 }
 
 // --- map: arenas, legend, card ---
@@ -170,14 +143,9 @@ function drawCard(space, index) {
         el("button", { type: "button", onclick: () => map.select(index, "zoom") }, "Zoom to it"));
 }
 
-function hint(tip, x, y) {
-    const box = $("tip");
-    box.hidden = !tip;
-    if (!tip) return;
-    box.replaceChildren(el("strong", {}, tip.title), ...tip.lines.map(text => el("div", {}, text)));
-    const host = $("canvas").getBoundingClientRect(), width = box.offsetWidth, height = box.offsetHeight;
-    box.style.left = `${Math.max(4, Math.min(innerWidth - width - 4, host.left + x + 14))}px`;
-    box.style.top = `${host.top + y + 18 + height > innerHeight ? host.top + y - height - 12 : host.top + y + 18}px`;
+function hintInMap(tip, x, y) {
+    const host = $("canvas").getBoundingClientRect();
+    hint(tip, host.left + x, host.top + y);
 }
 
 function show(target, chunk = true) {
@@ -200,11 +168,8 @@ function jump(text) {
 // --- findings ---
 
 function drawFindings() {
-    const marks = { look: "Worth a look", note: "For your information", good: "As it should be" };
-    $("finding-list").replaceChildren(...findings(heap, facts).map(finding => el("article", { class: `finding ${finding.level}` },
-        el("span", { class: "level" }, marks[finding.level]), el("h3", {}, finding.title), el("p", {}, finding.text),
-        el("details", {}, el("summary", {}, "How it was computed"), el("p", {}, finding.how)),
-        finding.show ? el("button", { type: "button", onclick: () => show(finding.show) }, "Show in the map") : null)));
+    $("finding-list").replaceChildren(...findings(heap, facts).map(found =>
+        finding(found, found.show ? el("button", { type: "button", onclick: () => show(found.show) }, "Show in the map") : null)));
 }
 
 // --- charts ---
@@ -353,8 +318,6 @@ function eventWords(event) {
 // --- start ---
 
 function listen() {
-    $("theme").addEventListener("click", () => { chosen = !isDark(); applyTheme(); });
-    preferred.addEventListener("change", () => { if (chosen === null) applyTheme(); });
     $("help").addEventListener("click", () => $("help-box").showModal());
     $("zoom-in").addEventListener("click", () => map.zoom(2));
     $("zoom-out").addEventListener("click", () => map.zoom(0.5));
@@ -364,8 +327,7 @@ function listen() {
     for (const [id, unit] of [["size-bytes", "bytes"], ["size-count", "count"]]) {
         $(id).addEventListener("click", () => {
             sizeUnit = unit;
-            $("size-bytes").setAttribute("aria-pressed", String(unit === "bytes"));
-            $("size-count").setAttribute("aria-pressed", String(unit === "count"));
+            pressed([["size-bytes", "bytes"], ["size-count", "count"]], unit);
             drawSizes();
         });
     }
@@ -389,7 +351,7 @@ function listen() {
 }
 
 async function start() {
-    applyTheme();
+    watchTheme(applyTheme);
     const status = $("progress"), breathe = () => new Promise(resolve => setTimeout(resolve, 0));
     const read = await readHeap(share => { status.textContent = `Reading the heap … ${Math.round(100 * share)} %`; });
     if (read === null) {
@@ -400,7 +362,7 @@ async function start() {
     heap = read;
     status.remove();
     for (const section of document.querySelectorAll("section[hidden]")) section.hidden = false;
-    map = new HeapMap($("canvas"), { select: drawCard, moved: drawWindow, hover: hint });
+    map = new HeapMap($("canvas"), { select: drawCard, moved: drawWindow, hover: hintInMap });
     const counted = facts.heapBytes + facts.bytes[13];
     timeline = new Timeline($("timeline"), heap.head, counted, eventWords);
     listen();
