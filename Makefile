@@ -40,7 +40,7 @@ format: ## format all C and C++ sources
 check-format: ## fail if a source is not formatted
 	test/check-format
 
-page: ## build web/heap.html anew of its sources; needs node and npm
+page: ## build web/heap.html and web/report.html anew of their sources; needs node and npm
 	cd web && npm ci --ignore-scripts && npm run build
 
 install: all ## install below PREFIX (default /usr/local); DESTDIR is honoured

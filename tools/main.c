@@ -33,6 +33,8 @@ static const char main_help[] = "Usage: seemalloc COMMAND [OPTION]... [ARGUMENT]
                                 "  diff     show what grew between two snapshots\n"
                                 "  leaks    show blocks that nothing leads to any more\n"
                                 "  top      show a running process's heap on the terminal, again and again\n"
+                                "  report   write a page that shows a recording: time, flame graph, sites\n"
+                                "  export   write a recording in the format of pprof, heaptrack and others\n"
                                 "  help     show this text, or the help of a command: seemalloc help run\n"
                                 "\n"
                                 "Options:\n"
@@ -63,6 +65,10 @@ static const struct command {
     {"diff", diff_help, diff_main},
     {"leaks", leaks_help, leaks_main},
     {"top", top_help, top_main},
+#ifdef SEEMALLOC_ZLIB
+    {"report", report_help, report_main},
+    {"export", export_help, export_main},
+#endif
 };
 
 void tool_say(const char *format, ...) {

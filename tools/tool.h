@@ -32,6 +32,8 @@ int snapshot_main(int argc, char **argv);
 int diff_main(int argc, char **argv);
 int leaks_main(int argc, char **argv);
 int top_main(int argc, char **argv);
+int report_main(int argc, char **argv);
+int export_main(int argc, char **argv);
 int story_player_main(void);
 
 extern const char run_help[];
@@ -49,6 +51,8 @@ extern const char snapshot_help[];
 extern const char diff_help[];
 extern const char leaks_help[];
 extern const char top_help[];
+extern const char report_help[];
+extern const char export_help[];
 
 /* Writes "seemalloc: …" and a newline to stderr. */
 void tool_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -16,7 +16,7 @@ export PAGE=$BUILD_DIR/web
 mkdir -p "$PAGE"
 exec 9>"$PAGE/lock"
 flock 9 # tests run side by side
-cp "$SOURCE_DIR"/web/*.js "$SOURCE_DIR"/web/*.mjs "$SOURCE_DIR"/web/*.css "$SOURCE_DIR"/web/page.html "$SOURCE_DIR"/web/package*.json "$SOURCE_DIR/web/.npmrc" "$PAGE"
+cp "$SOURCE_DIR"/web/*.js "$SOURCE_DIR"/web/*.mjs "$SOURCE_DIR"/web/*.css "$SOURCE_DIR"/web/{page,recording}.html "$SOURCE_DIR"/web/package*.json "$SOURCE_DIR/web/.npmrc" "$PAGE"
 if ! cmp -s "$PAGE/package-lock.json" "$PAGE/installed"; then
     (cd "$PAGE" && timeout 100 npm ci --ignore-scripts --prefer-offline --no-progress) >"$PAGE/npm.log" 2>&1 ||
         skip "npm ci failed: $(grep -m 1 'npm error' "$PAGE/npm.log" || tail -n 1 "$PAGE/npm.log")"

@@ -22,3 +22,9 @@ void *need_memory(void *old, size_t count, size_t size) {
     fprintf(stderr, "seemalloc: no memory for %zu elements of %zu bytes\n", count, size);
     exit(1);
 }
+
+void *need_more(void *array, size_t count, size_t *room, size_t size) {
+    if (count < *room) return array;
+    *room = 2 * *room + 64;
+    return need_memory(array, *room, size);
+}

@@ -15,4 +15,7 @@ bool fault_note(struct fault *fault, const char *format, ...) __attribute__((for
 /* calloc and realloc for arrays, that end the command with a message where there is no memory: nothing sensible can follow. */
 void *need_memory(void *old, size_t count, size_t size);
 
+/* Room for one element more than `count` in an array that grows; *room is what there is, 0 of a NULL array. */
+void *need_more(void *array, size_t count, size_t *room, size_t size);
+
 #endif

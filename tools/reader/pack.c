@@ -10,7 +10,7 @@ static void need_room(struct pack *pack, size_t size) {
     pack->data = need_memory(pack->data, pack->room, 1);
 }
 
-static void pack_bytes(struct pack *pack, const void *data, size_t size) {
+void pack_bytes(struct pack *pack, const void *data, size_t size) {
     need_room(pack, size);
     memcpy(pack->data + pack->size, data, size);
     pack->size += size;

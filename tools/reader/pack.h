@@ -39,6 +39,7 @@ struct pack {
     size_t size, room;
 };
 void pack_number(struct pack *pack, uint64_t value);
+void pack_bytes(struct pack *pack, const void *data, size_t size);
 void pack_table(struct pack *pack, const struct pack_table *table, const void *rows, size_t count);
 
 /* Bytes that are read, up to `end`. */

@@ -1,0 +1,132 @@
+/* debug_info.c: see debug_info.h. Each file is opened by itself, as if it were loaded at the addresses that it was linked for. SPDX-License-Identifier: MIT */
+#include "reader/debug_info.h"
+
+#include <dwarf.h>
+#include <elfutils/libdwfl.h>
+#include <fcntl.h>
+#include <gelf.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "reader/fault.h"
+
+typedef void found_call(void *context, const char *function, const char *source, unsigned line, bool is_inlined);
+
+struct debug_file {
+    Dwfl *session;
+    Dwfl_Module *module;
+    GElf_Addr bias; /* of the file's symbols */
+};
+
+static const Dwfl_Callbacks callbacks = {
+    .find_elf = dwfl_build_id_find_elf, .find_debuginfo = dwfl_standard_find_debuginfo, .section_address = dwfl_offline_section_address};
+
+static bool is_the_same(Dwfl_Module *module, const uint8_t *build_id, size_t bytes) {
+    const unsigned char *bits;
+    GElf_Addr where;
+    int length = dwfl_module_build_id(module, &bits, &where);
+    return bytes == 0 || (length >= 0 && (size_t)length == bytes && memcmp(bits, build_id, bytes) == 0);
+}
+
+struct debug_file *debug_file_open(const char *path, const uint8_t *build_id, size_t build_id_bytes, enum debug_verdict *verdict) {
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    *verdict = DEBUG_NO_FILE;
+    if (fd < 0) return NULL;
+    Dwfl *session = fstat(fd, &status) == 0 && S_ISREG(status.st_mode) ? dwfl_begin(&callbacks) : NULL;
+    if (session == NULL) {
+        close(fd);
+        return NULL;
+    }
+    struct debug_file *file = need_memory(NULL, 1, sizeof *file);
+    file->session = session;
+    file->module = dwfl_report_elf(session, path, path, fd, 0, true);
+    if (file->module == NULL) close(fd); /* otherwise it is the session's */
+    bool good = file->module != NULL && dwfl_report_end(session, NULL, NULL) == 0 && dwfl_module_getelf(file->module, &file->bias) != NULL;
+    if (good && is_the_same(file->module, build_id, build_id_bytes)) {
+        *verdict = DEBUG_GOOD;
+        return file;
+    }
+    if (good) *verdict = DEBUG_OTHER_FILE;
+    debug_file_close(file);
+    return NULL;
+}
+
+void debug_file_close(struct debug_file *file) {
+    if (file == NULL) return;
+    dwfl_end(file->session);
+    free(file);
+}
+
+/* --- one address ----------------------------------------------------------------------------------------------------------------------------------- */
+
+static bool address_of(struct debug_file *file, uint64_t offset, GElf_Addr *address) {
+    Elf *elf = dwfl_module_getelf(file->module, &file->bias);
+    size_t count;
+    if (elf == NULL || elf_getphdrnum(elf, &count) != 0) return false;
+    for (size_t i = 0; i < count; i++) {
+        GElf_Phdr segment;
+        if (gelf_getphdr(elf, (int)i, &segment) == NULL || segment.p_type != PT_LOAD) continue;
+        if (offset < segment.p_offset || offset - segment.p_offset >= segment.p_filesz) continue;
+        *address = segment.p_vaddr + (offset - segment.p_offset) + file->bias;
+        return true;
+    }
+    return false;
+}
+
+static const char *name_of(Dwarf_Die *function) {
+    Dwarf_Attribute attribute;
+    Dwarf_Attribute *found = dwarf_attr_integrate(function, DW_AT_linkage_name, &attribute);
+    if (found == NULL) found = dwarf_attr_integrate(function, DW_AT_MIPS_linkage_name, &attribute);
+    const char *name = found != NULL ? dwarf_formstring(found) : NULL;
+    return name != NULL ? name : dwarf_diename(function);
+}
+
+/* Where an inlined function was called. */
+static void call_site(Dwarf_Die *inlined, const char **source, unsigned *line) {
+    Dwarf_Attribute attribute;
+    Dwarf_Word value;
+    Dwarf_Die unit;
+    Dwarf_Files *files;
+    size_t count;
+    *source = NULL;
+    *line = 0;
+    if (dwarf_formudata(dwarf_attr(inlined, DW_AT_call_line, &attribute), &value) == 0) *line = (unsigned)value;
+    if (dwarf_formudata(dwarf_attr(inlined, DW_AT_call_file, &attribute), &value) != 0) return;
+    if (dwarf_diecu(inlined, &unit, NULL, NULL) == NULL || dwarf_getsrcfiles(&unit, &files, &count) != 0 || value >= count) return;
+    *source = dwarf_filesrc(files, value, NULL, NULL);
+}
+
+static Dwarf_Die *scopes_at(struct debug_file *file, GElf_Addr address, int *count) {
+    Dwarf_Addr bias;
+    Dwarf_Die *unit = dwfl_module_addrdie(file->module, address, &bias), *scopes = NULL, *whole = NULL;
+    *count = unit != NULL ? dwarf_getscopes(unit, address - bias, &scopes) : 0;
+    if (*count > 0) *count = dwarf_getscopes_die(&scopes[0], &whole);
+    free(scopes);
+    return *count > 0 ? whole : NULL;
+}
+
+void debug_file_look(struct debug_file *file, uint64_t offset, void *context, found_call *found) {
+    GElf_Addr address;
+    if (!address_of(file, offset, &address)) return;
+    const char *source = NULL, *function = NULL;
+    int line = 0, count;
+    Dwfl_Line *at = dwfl_module_getsrc(file->module, address);
+    if (at != NULL) source = dwfl_lineinfo(at, NULL, &line, NULL, NULL, NULL);
+    unsigned source_line = line > 0 ? (unsigned)line : 0;
+    Dwarf_Die *scopes = scopes_at(file, address, &count);
+    for (int i = 0; i < count && function == NULL; i++) {
+        int tag = dwarf_tag(&scopes[i]);
+        if (tag == DW_TAG_inlined_subroutine) {
+            found(context, name_of(&scopes[i]), source, source_line, true);
+            call_site(&scopes[i], &source, &source_line);
+        } else if (tag == DW_TAG_subprogram) {
+            function = name_of(&scopes[i]);
+        }
+    }
+    if (function == NULL) function = dwfl_module_addrname(file->module, address);
+    found(context, function, source, source_line, false);
+    free(scopes);
+}
