@@ -23,6 +23,8 @@ export function nameOf(text) {
     return found ? found[1] : text;
 }
 
+const calledBy = ({ caller }) => caller ? ` ← ${caller.name}` : "";
+
 export class Report {
     constructor(raw) {
         Object.assign(this, raw);
@@ -33,8 +35,9 @@ export class Report {
             text: raw.texts[text], name: nameOf(raw.texts[text]), file: raw.texts[file], line, module: module > 0 ? raw.modules[module - 1].path : "", inlined: inlined === 1, known: known === 1 }));
         for (const site of this.sites) {
             const stack = this.stackOf(site);
-            site.frame = stack.find(frame => frame.known && !wrapper.test(frame.text)) ?? stack[0] ?? null;
-            site.name = site.frame?.name ?? "(no stack)";
+            site.frame = stack.find(frame => !wrapper.test(frame.text)) ?? stack[0] ?? null;
+            site.caller = site.frame && !site.frame.known ? stack.find(frame => frame.known && !wrapper.test(frame.text)) ?? null : null; // the nearest with a name
+            site.name = site.frame ? site.frame.name + calledBy(site) : "(no stack)";
         }
     }
 
@@ -45,14 +48,15 @@ export class Report {
         return stack;
     }
 
-    // Sites by the function that allocates, as if each were one site.
+    // Sites by the function that allocates, as if each were one site. Those without a name are one for each file and caller that has one.
     byFunction() {
         const groups = new Map();
         for (const site of this.sites) {
-            const key = site.frame ? `${site.frame.text}\n${site.frame.module}` : "";
+            const { frame } = site, file = frame?.module.split("/").at(-1);
+            const name = !site.caller || !frame.module ? site.name : `unnamed in ${file}${calledBy(site)}`, key = frame ? `${name}\n${frame.module}` : "";
             const group = groups.get(key);
             if (!group) {
-                groups.set(key, { ...site, sizes: site.sizes.map(size => ({ ...size })), index: `f${site.index}`, sites: [site] });
+                groups.set(key, { ...site, name, sizes: site.sizes.map(size => ({ ...size })), index: `f${site.index}`, sites: [site] });
                 continue;
             }
             const gone = group.gone + site.gone;

@@ -5,6 +5,8 @@ import { bytes, count, seconds } from "./format.js";
 
 const RATES = 200; // spans of time that events are counted in
 
+const powers = Array.from({ length: 50 }, (_, i) => 2 ** i); // round in bytes
+
 // Allocations and frees a second: [x in seconds, …].
 function rates({ moments, moment_width: width, duration }) {
     const step = Math.max(1, Math.ceil(moments.length / RATES)), x = [], born = [], gone = [];
@@ -63,7 +65,7 @@ export class RecordingTime {
             ],
             axes: [
                 { ...axis, values: (_, ticks) => ticks.map(t => t === 0 ? "0" : seconds(t)) },
-                { ...axis, values: (_, ticks) => ticks.map(size), size: 72 },
+                { ...axis, incrs: powers, values: (_, ticks) => ticks.map(size), size: 72 },
                 { ...axis, scale: "rate", side: 1, grid: { show: false }, values: (_, ticks) => ticks.map(t => t >= 1e6 ? `${t / 1e6} M/s` : t >= 1000 ? `${t / 1000} k/s` : `${t}/s`), size: 62 },
             ],
             hooks: { draw: [plot => this.markPeak(plot)] },

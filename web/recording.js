@@ -50,7 +50,7 @@ function showSite(site) {
     if (!sites.grouped) chooseRows(true);
     sites.clearSearch();
     sites.choose(site);
-    $("detail").scrollIntoView({ block: "nearest" });
+    sites.detail.scrollIntoView({ block: "center" });
 }
 
 // --- flame graph ---
@@ -60,7 +60,7 @@ const tree = () => trees[fromInside] ??= new Tree(report, fromInside);
 function drawFlame() {
     pressed(measures.map(({ key }, i) => [`show-${key}`, i]), measure);
     pressed([["from-main", false], ["from-malloc", true]], fromInside);
-    const shown = tree().value[measure][0] > 0;
+    const shown = report.has_stacks && tree().value[measure][0] > 0;
     $("flame").querySelector(".empty-words")?.remove();
     flame.canvas.hidden = !shown;
     if (!shown) {
@@ -84,13 +84,13 @@ function drawFrame(node) {
     const card = $("frame-card"), shown = tree(), frame = shown.frames[node], value = Object.fromEntries(measures.map(({ key }, i) => [key, shown.value[i][node]]));
     card.dataset.frame = frame?.text ?? "";
     for (const { key } of measures) card.dataset[key] = value[key];
-    card.replaceChildren(
+    card.replaceChildren(...[
         el("h3", {}, frame === null ? "All" : frame.text),
         frame === null ? el("p", { class: "soft" }, "Pick a frame: click, or arrow keys.") : el("p", { class: "soft" }, [frame.file ? `${frame.file}:${frame.line}` : null, frame.module, frame.inlined ? "inlined" : null].filter(Boolean).join(" · ")),
         facts([["live at the end", exact(value.live)], ["at the peak", exact(value.peak)], ["allocated in all", exact(value.bytes)], ["allocations", count(value.count)],
             report.sampled ? null : ["temporary", `${count(value.temporary)} (${percent(value.temporary, value.count)})`], ["average size", average(value)]]),
         frame === null ? null : el("button", { type: "button", onclick: () => { sites.find(frame.text); $("site-panel").scrollIntoView({ block: "start" }); } }, "Sites with it"),
-        flame.focus === 0 ? null : el("button", { type: "button", onclick: () => flame.pick(0, true) }, "All"));
+        flame.focus === 0 ? null : el("button", { type: "button", onclick: () => flame.pick(0, true) }, "All")].filter(Boolean));
 }
 
 function tellFound() {
@@ -110,15 +110,15 @@ function sizeColumns(host, sizes, title) {
         return;
     }
     const known = new Map(sizes.map(size => [size.bucket, size])), all = [...known.keys()], first = Math.max(0, Math.min(...all) - 2), last = Math.max(first + 11, Math.max(...all) + 2);
-    const buckets = Array.from({ length: last - first + 1 }, (_, i) => first + i), value = bucket => known.get(bucket) ?? { count: 0, bytes: 0 };
-    columns(host, { title, unit: "bytes", height: 190, labels: buckets.map(b => b % 4 === 1 || b === 0 ? bytes(bucketFrom(b)) : ""), tickEvery: 1,
+    const buckets = Array.from({ length: last - first + 1 }, (_, i) => first + i), every = 4 * Math.ceil(buckets.length / 32); // one label a doubling, or less
+    const value = bucket => known.get(bucket) ?? { count: 0, bytes: 0 };
+    columns(host, { title, unit: "bytes", height: 190, labels: buckets.map(b => b % every === 1 ? bytes(bucketFrom(b)) : ""),
         series: [{ name: "bytes", colour: "var(--state-0)", values: buckets.map(b => value(b).bytes) }],
         tips: buckets.map(b => `${bytes(bucketFrom(b))} to ${bytes(bucketFrom(b + 1) - 1)}: ${bytes(value(b).bytes)} in ${count(value(b).count)}`) });
 }
 
 function drawDetail(site) {
-    const box = $("detail");
-    box.hidden = site === null;
+    const box = sites.detail;
     if (site === null) return;
     const chart = el("div"), stacks = [...site.sites ?? [site]].sort((a, b) => b.live - a.live || b.bytes - a.bytes), stackHost = el("div");
     const draw = which => {

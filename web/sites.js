@@ -1,8 +1,8 @@
-// sites.js: the table of what allocates: sorted by any column, searched, a hundred rows at a time. SPDX-License-Identifier: MIT
+// sites.js: the table of what allocates: sorted by any column, searched, some rows at a time. SPDX-License-Identifier: MIT
 import { $, el } from "./dom.js";
 import { bytes, count, percent } from "./format.js";
 
-const PAGE = 100;
+const PAGE = 30;
 const columns = [
     { key: "name", title: "allocated in", words: true, value: site => site.name },
     { key: "live", title: "live at end", value: site => site.live, show: site => bytes(site.live) },
@@ -15,7 +15,7 @@ const columns = [
 ];
 
 export class SiteTable {
-    // `told` has chosen(site or null).
+    // `told` has chosen(site or null): it fills `detail`.
     constructor(report, told) {
         this.report = report;
         this.told = told;
@@ -23,6 +23,7 @@ export class SiteTable {
         this.sort = report.totals.live_bytes > 0 ? "live" : "peak";
         this.down = true;
         this.chosen = null;
+        this.detail = el("div", { id: "detail", "aria-live": "polite" }); // below the row that is chosen
         this.search = "";
         $("site-search").addEventListener("input", event => {
             this.search = event.target.value.trim().toLowerCase();
@@ -69,7 +70,7 @@ export class SiteTable {
         const visible = found.slice(0, this.shown);
         if (this.chosen && found.includes(this.chosen) && !visible.includes(this.chosen)) visible.push(this.chosen);
         $("sites").replaceChildren(el("div", { class: "table" }, el("table", {},
-            el("thead", {}, el("tr", {}, ...this.columns.map(one => this.head(one)))), el("tbody", {}, ...visible.map(site => this.row(site))))),
+            el("thead", {}, el("tr", {}, ...this.columns.map(one => this.head(one)))), el("tbody", {}, ...visible.flatMap(site => this.rowsOf(site))))),
         found.length > this.shown ? el("button", { type: "button", onclick: () => { this.shown += PAGE; this.draw(); } }, `Show ${count(Math.min(PAGE, found.length - this.shown))} more`) : "");
         if (focused) $("sites").querySelector(`[data-sort="${focused}"]`)?.focus({ preventScroll: true });
     }
@@ -82,6 +83,10 @@ export class SiteTable {
                 this.sort = key;
                 this.draw();
             } }, `${title}${sorted ? (this.down ? " ↓" : " ↑") : ""}`));
+    }
+
+    rowsOf(site) {
+        return site === this.chosen ? [this.row(site), el("tr", { class: "detail" }, el("td", { colspan: this.columns.length }, this.detail))] : [this.row(site)];
     }
 
     row(site) {
