@@ -5,6 +5,9 @@
  *   t address parent       a bytes trace                              (these are counted from 0)
  *   + allocation           - allocation                               c milliseconds       R resident pages
  *
+ * An allocation is a size and a trace. It is taken for temporary if the next line says that one of the same number goes: so that this is mostly the same
+ * block, blocks of one size and trace have one of TWINS numbers, by their address. Threads are not told apart.
+ *
  * It knows no weights: of samples, each is written as one allocation of all bytes that it stands for. SPDX-License-Identifier: MIT */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -13,7 +16,7 @@
 #include "export.h"
 #include "page.h"
 
-enum { STAMP = 10 }; /* milliseconds between two time stamps, at least */
+enum { STAMP = 10, TWINS = 64 }; /* milliseconds between two time stamps, at least; numbers for what is alike */
 
 struct writer {
     FILE *out;
@@ -86,15 +89,22 @@ static void put_stamp(struct writer *writer) {
     writer->stamp = now;
 }
 
+/* What stands for the trace of a block among allocations. */
+static uint64_t twin_of(const struct writer *writer, const struct live_block *block) {
+    uint64_t twin = (block->mem * UINT64_C(0x9e3779b97f4a7c15)) >> 32 & (TWINS - 1);
+    return (uint64_t)writer->trace_of[block->stack] << 8 | twin;
+}
+
 static void see_born(void *context, const struct live_block *block, bool moved) {
     struct writer *writer = context;
-    uint32_t trace = writer->trace_of[block->stack], info = lookup_find(&writer->infos, block->weight, trace);
+    uint64_t twin = twin_of(writer, block);
+    uint32_t info = lookup_find(&writer->infos, block->weight, twin);
     (void)moved;
     put_stamp(writer);
     if (info == LOOKUP_NONE) {
-        fprintf(writer->out, "a %" PRIx64 " %x\n", block->weight, trace);
+        fprintf(writer->out, "a %" PRIx64 " %x\n", block->weight, writer->trace_of[block->stack]);
         info = writer->info_count++;
-        lookup_add(&writer->infos, block->weight, trace, info);
+        lookup_add(&writer->infos, block->weight, twin, info);
     }
     fprintf(writer->out, "+ %x\n", info);
 }
@@ -103,7 +113,7 @@ static void see_gone(void *context, const struct live_block *block, uint64_t tim
     struct writer *writer = context;
     (void)time, (void)temporary;
     put_stamp(writer);
-    fprintf(writer->out, "- %x\n", lookup_find(&writer->infos, block->weight, writer->trace_of[block->stack]));
+    fprintf(writer->out, "- %x\n", lookup_find(&writer->infos, block->weight, twin_of(writer, block)));
 }
 
 static void see_process(void *context, const struct seemalloc_recording_process *process) {

@@ -38,8 +38,8 @@ export class RecordingTime {
             const sorted = [...points.values()].sort((a, b) => a[0] - b[0]);
             return rows.map((_, k) => sorted.map(point => point[k]));
         };
-        this.data = uPlot.join([inOrder(live), inOrder([process.map(at), process.map(row => row[1])]),
-            inOrder([known.map(at), known.map(row => row[2]), known.map(row => row[3]), known.map(row => row[4])]), inOrder(rates(report))]);
+        this.data = uPlot.join([inOrder(live), this.hasProcess ? inOrder([process.map(at), process.map(row => row[1])]) : [[]],
+            this.hasHeap ? inOrder([known.map(at), known.map(row => row[2]), known.map(row => row[3]), known.map(row => row[4])]) : [[]], inOrder(rates(report))]);
         this.end = end || 1e-6;
         this.note = `Drag to zoom, double click for all. “Asked for” is the sum of all blocks that are live, in bytes as the program asked for them${report.sampled ? ", estimated from samples" : ""}.` +
             (this.hasHeap ? " In use, cached and free are the allocator's own figures." : "");
@@ -58,8 +58,8 @@ export class RecordingTime {
             series: [
                 { label: "time", value: (_, v) => v == null ? "–" : seconds(v) },
                 line("asked for", colour("--state-0"), { fill: colour("--state-0") + "26", ...few }),
-                line("RSS", colour("--strong"), { dash: [6, 4], show: this.hasProcess, ...few }),
-                line("in use", colour("--state-13"), { width: 1.5, dash: [2, 3], show: this.hasHeap }), line("cached", colour("--state-1"), { width: 1.5, show: this.hasHeap }), line("free", colour("--state-7"), { width: 1.5, show: this.hasHeap }),
+                ...(this.hasProcess ? [line("RSS", colour("--strong"), { dash: [6, 4], ...few })] : []),
+                ...(this.hasHeap ? [line("in use", colour("--state-13"), { width: 1.5, dash: [2, 3] }), line("cached", colour("--state-1"), { width: 1.5 }), line("free", colour("--state-7"), { width: 1.5 })] : []),
                 line("allocations", colour("--state-9"), { scale: "rate", width: 1, value: (_, v) => rate(v), paths: uPlot.paths.stepped({ align: 0 }) }),
                 line("frees", colour("--state-4"), { scale: "rate", width: 1, dash: [3, 2], value: (_, v) => rate(v), paths: uPlot.paths.stepped({ align: 0 }) }),
             ],

@@ -28,7 +28,8 @@ function endWords(status) {
 function drawHeader() {
     const { totals } = report, name = report.command[0]?.split("/").at(-1) || "a program", rss = Math.max(0, ...report.process.map(row => row[1]));
     document.title = `${name}: a recording`;
-    $("title").textContent = report.command.join(" ").slice(0, 200) || "a program";
+    $("title").textContent = [name, ...report.command.slice(1)].join(" ").slice(0, 300);
+    $("title").title = report.command.join(" ").slice(0, 4000);
     $("subtitle").textContent = [`process ${report.pid}`, new Date(report.begun).toISOString().replace("T", " ").slice(0, 19) + " UTC", `${seconds(report.duration / 1e9)} long`,
         endWords(report.status), report.sampled ? `samples every ${bytes(report.sample_mean)}: estimates` : null].filter(Boolean).join(" · ");
     $("figures").replaceChildren(...tiles([

@@ -14,10 +14,19 @@
 
 typedef void found_call(void *context, const char *function, const char *source, unsigned line, bool is_inlined);
 
+struct function {
+    GElf_Addr start, end;
+    const char *name;
+    int rank; /* of names for the same: global ones first */
+};
+
 struct debug_file {
     Dwfl *session;
     Dwfl_Module *module;
-    GElf_Addr bias; /* of the file's symbols */
+    GElf_Addr bias; /* of the file's segments */
+    struct function *functions; /* of its table of symbols, by address; libdw itself looks through all of them each time */
+    size_t function_count, function_room;
+    GElf_Addr longest;
 };
 
 static const Dwfl_Callbacks callbacks = {
@@ -28,6 +37,49 @@ static bool is_the_same(Dwfl_Module *module, const uint8_t *build_id, size_t byt
     GElf_Addr where;
     int length = dwfl_module_build_id(module, &bits, &where);
     return bytes == 0 || (length >= 0 && (size_t)length == bytes && memcmp(bits, build_id, bytes) == 0);
+}
+
+/* --- the table of symbols ---------------------------------------------------------------------------------------------------------------------------- */
+
+static int by_address(const void *left, const void *right) {
+    const struct function *a = left, *b = right;
+    if (a->start != b->start) return a->start < b->start ? -1 : 1;
+    if (a->rank != b->rank) return a->rank < b->rank ? 1 : -1; /* the best comes last: it is found first */
+    return strcmp(b->name, a->name);
+}
+
+static void list_functions(struct debug_file *file) {
+    static const int ranks[] = {[STB_LOCAL] = 1, [STB_GLOBAL] = 3, [STB_WEAK] = 2};
+    int count = dwfl_module_getsymtab(file->module);
+    for (int i = 1; i < count; i++) {
+        GElf_Sym symbol;
+        GElf_Addr address;
+        const char *name = dwfl_module_getsym_info(file->module, i, &symbol, &address, NULL, NULL, NULL);
+        unsigned type = GELF_ST_TYPE(symbol.st_info), binding = GELF_ST_BIND(symbol.st_info);
+        if (name == NULL || name[0] == '\0' || symbol.st_shndx == SHN_UNDEF || symbol.st_size == 0) continue;
+        if (type != STT_FUNC && type != STT_GNU_IFUNC && type != STT_NOTYPE) continue;
+        file->functions = need_more(file->functions, file->function_count, &file->function_room, sizeof *file->functions);
+        file->functions[file->function_count++] =
+            (struct function){address, address + symbol.st_size, name, binding < sizeof ranks / sizeof *ranks ? ranks[binding] : 0};
+        if (symbol.st_size > file->longest) file->longest = symbol.st_size;
+    }
+    if (file->function_count != 0) qsort(file->functions, file->function_count, sizeof *file->functions, by_address);
+}
+
+static const char *function_at(const struct debug_file *file, GElf_Addr address) {
+    size_t low = 0, high = file->function_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (file->functions[middle].start <= address) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    while (low-- > 0 && address - file->functions[low].start < file->longest) {
+        if (address < file->functions[low].end) return file->functions[low].name;
+    }
+    return NULL;
 }
 
 struct debug_file *debug_file_open(const char *path, const uint8_t *build_id, size_t build_id_bytes, enum debug_verdict *verdict) {
@@ -47,6 +99,7 @@ struct debug_file *debug_file_open(const char *path, const uint8_t *build_id, si
     bool good = file->module != NULL && dwfl_report_end(session, NULL, NULL) == 0 && dwfl_module_getelf(file->module, &file->bias) != NULL;
     if (good && is_the_same(file->module, build_id, build_id_bytes)) {
         *verdict = DEBUG_GOOD;
+        list_functions(file);
         return file;
     }
     if (good) *verdict = DEBUG_OTHER_FILE;
@@ -57,6 +110,7 @@ struct debug_file *debug_file_open(const char *path, const uint8_t *build_id, si
 void debug_file_close(struct debug_file *file) {
     if (file == NULL) return;
     dwfl_end(file->session);
+    free(file->functions);
     free(file);
 }
 
@@ -126,7 +180,7 @@ void debug_file_look(struct debug_file *file, uint64_t offset, void *context, fo
             function = name_of(&scopes[i]);
         }
     }
-    if (function == NULL) function = dwfl_module_addrname(file->module, address);
+    if (function == NULL) function = function_at(file, address);
     found(context, function, source, source_line, false);
     free(scopes);
 }
