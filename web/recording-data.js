@@ -53,7 +53,7 @@ export class Report {
         const groups = new Map();
         for (const site of this.sites) {
             const { frame } = site, file = frame?.module.split("/").at(-1);
-            const name = !site.caller || !frame.module ? site.name : `unnamed in ${file}${calledBy(site)}`, key = frame ? `${name}\n${frame.module}` : "";
+            const name = !site.caller || !frame.module ? site.name : `${file} (no name)${calledBy(site)}`, key = frame ? `${name}\n${frame.module}` : "";
             const group = groups.get(key);
             if (!group) {
                 groups.set(key, { ...site, name, sizes: site.sizes.map(size => ({ ...size })), index: `f${site.index}`, sites: [site] });

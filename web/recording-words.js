@@ -2,6 +2,7 @@
 import { bytes, count, percent, plural } from "./format.js";
 
 const most = (sites, key) => sites.reduce((best, site) => site[key] > (best?.[key] ?? 0) ? site : best, null);
+const short = ({ name }) => name.length > 64 ? `${name.slice(0, 62)}…` : name;
 const atPlace = site => site.frame ? `${site.name}${site.frame.file ? ` (${site.frame.file.split("/").at(-1)}:${site.frame.line})` : ""}` : "places that are not known";
 
 // {level, title, text, how, site: a group of byFunction() or null}
@@ -14,14 +15,14 @@ export function findings(report, groups) {
     if (totals.live_bytes === 0 && totals.allocations > 0) add("good", "Nothing is left at the end", "All that was allocated was freed.", "No block lives after the last event.");
     if (leak !== null && totals.live_bytes > 0) {
         const share = totals.live_bytes / totals.peak_bytes;
-        add(share > 0.5 && totals.live_bytes > 1 << 20 ? "look" : "note", `${bytes(totals.live_bytes)} are live at the end, most from ${leak.name}`,
-            `${bytes(leak.live)} in ${plural(leak.liveCount, "block")} were allocated in ${atPlace(leak)} and never freed: ${percent(leak.live, totals.live_bytes)} of ${plural(totals.live, "block")} that are left. ` +
+        add(share > 0.5 && totals.live_bytes > 1 << 20 ? "look" : "note", `${bytes(totals.live_bytes)} are live at the end, most from ${short(leak)}`,
+            `${bytes(leak.live)} in ${plural(leak.liveCount, "block")} were allocated in ${atPlace(leak)} and never freed, ${percent(leak.live, totals.live_bytes)} of the bytes that are left; ${plural(totals.live, "block")} in all. ` +
             `What a program keeps until it ends is no leak by itself; what grows with its work is one.`,
             "Blocks that no event frees, by the function that asked for them.", leak);
     }
     const top = most(groups, "peak");
     if (top !== null && totals.peak_bytes > 0 && groups.length > 1)
-        add("note", `${percent(top.peak, totals.peak_bytes)} of the peak is from ${top.name}`, `At most ${bytes(totals.peak_bytes)} were in use at once, in ${plural(totals.peak, "block")}; ${bytes(top.peak)} of them in ${plural(top.peakCount, "block")} from ${atPlace(top)}.`,
+        add("note", `${percent(top.peak, totals.peak_bytes)} of the peak is from ${short(top)}`, `At most ${bytes(totals.peak_bytes)} were in use at once, in ${plural(totals.peak, "block")}; ${bytes(top.peak)} of them in ${plural(top.peakCount, "block")} from ${atPlace(top)}.`,
             "The sum of bytes asked for of all blocks, followed over all events; blocks that were live when it was highest.", top);
     const churn = report.sampled ? null : most(groups, "temporary");
     if (churn !== null && totals.temporary > 0) {

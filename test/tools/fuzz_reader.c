@@ -1,4 +1,4 @@
-/* fuzz_reader.c: the reader and all commands against core files and snapshots that were spoilt: fuzz_reader [--seconds N] [--seed N] [--round N] FILE...
+/* fuzz_reader.c: the reader and all commands against core files, snapshots and recordings that were spoilt: fuzz_reader [--seconds N] [--seed N] [--round N] FILE...
  *
  * Built with address and undefined behaviour checks. A child plays round after round: it changes a few bytes of a file, lets one command or two look at
  * it, and puts them back. Of snapshots both the file and what is compressed in it are changed, so that no checksum stops it early. Of cores the bytes are
@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "fuzz_reader.h"
 #include "reader/leaks.h"
 #include "reader/ledger.h"
 #include "reader/pins.h"
@@ -44,7 +45,7 @@ struct subject {
 };
 
 struct shared { /* with the child */
-    volatile uint64_t round, refused, read, refused_by[3], read_by[3];
+    volatile uint64_t round, refused, read, refused_by[4], read_by[4];
 };
 
 static struct subject subjects[FILES_MOST];
@@ -66,7 +67,7 @@ int tool_usage(const char *command, const char *format, ...) {
 const char *tool_bad_option(char **argv) { return argv[0]; }
 int tool_finish(int status) { return status; }
 
-static uint64_t dice(uint64_t sides) {
+uint64_t fuzz_dice(uint64_t sides) {
     dice_state ^= dice_state << 13;
     dice_state ^= dice_state >> 7;
     dice_state ^= dice_state << 17;
@@ -147,7 +148,7 @@ static void add_subject(const char *name) {
     subject->data = load(name, &subject->size);
     if (memcmp(subject->data, SNAPSHOT_MAGIC, 8) == 0) {
         unpack_body(subject);
-    } else {
+    } else if (!fuzz_is_recording(subject->data, subject->size)) {
         list_places(subject);
     }
     subject->fd = memfd_create("spoilt", 0);
@@ -160,20 +161,21 @@ static uint64_t odd_number(const uint8_t *data, size_t size) {
     static const uint64_t odd[] = {0,    1,    7,     8,       15,        16,         17,         31,         32,         4095,
                                    4096, 4097, 65535, 1 << 20, INT32_MAX, UINT32_MAX, 1ull << 47, 1ull << 63, UINT64_MAX, UINT64_MAX - 15};
     uint64_t word;
-    switch (dice(4)) {
-    case 0: return odd[dice(sizeof odd / sizeof *odd)];
+    switch (fuzz_dice(4)) {
+    case 0: return odd[fuzz_dice(sizeof odd / sizeof *odd)];
     case 1: return dice_state;
-    default: memcpy(&word, data + dice(size - 8) / 8 * 8, sizeof word); return dice(3) == 0 ? word + 16 * dice(64) - 512 : word;
+    default:
+        memcpy(&word, data + fuzz_dice(size - 8) / 8 * 8, sizeof word);
+        return fuzz_dice(3) == 0 ? word + 16 * fuzz_dice(64) - 512 : word;
     }
 }
 
-/* Changes up to 8 bytes at `to`, of which `left` are there; how many. */
-static size_t change(uint8_t *to, size_t left, const uint8_t *data, size_t size) {
+size_t fuzz_change(uint8_t *to, size_t left, const uint8_t *data, size_t size) {
     uint64_t word;
     size_t length = left < 8 ? left : 8;
-    switch (dice(3)) {
-    case 0: to[0] ^= (uint8_t)(1u << dice(8)); return 1;
-    case 1: to[0] = (uint8_t)dice(256); return 1;
+    switch (fuzz_dice(3)) {
+    case 0: to[0] ^= (uint8_t)(1u << fuzz_dice(8)); return 1;
+    case 1: to[0] = (uint8_t)fuzz_dice(256); return 1;
     default:
         word = odd_number(data, size);
         memcpy(to, &word, length);
@@ -182,15 +184,15 @@ static size_t change(uint8_t *to, size_t left, const uint8_t *data, size_t size)
 }
 
 static size_t any_place(const struct subject *subject) {
-    uint64_t where = dice(8);
-    if (subject->place_count != 0 && where < 5) return subject->places[dice(subject->place_count)];
-    if (where == 5) return dice(subject->size < 8192 ? subject->size : 8192);
-    return dice(subject->size);
+    uint64_t where = fuzz_dice(8);
+    if (subject->place_count != 0 && where < 5) return subject->places[fuzz_dice(subject->place_count)];
+    if (where == 5) return fuzz_dice(subject->size < 8192 ? subject->size : 8192);
+    return fuzz_dice(subject->size);
 }
 
 /* --- one round --------------------------------------------------------------------------------------------------------------------------------- */
 
-static void run(int (*command)(int argc, char **argv), const char *const *words) {
+int fuzz_run(int (*command)(int argc, char **argv), const char *const *words) {
     char *argv[8];
     int argc = 0;
     while (words[argc] != NULL) {
@@ -199,26 +201,26 @@ static void run(int (*command)(int argc, char **argv), const char *const *words)
     }
     argv[argc] = NULL;
     optind = 0;
-    command(argc, argv);
+    return command(argc, argv);
 }
 
 static void any_command(const char *file) {
     char address[32];
-    snprintf(address, sizeof address, "0x%lx", (unsigned long)dice(2) ? (unsigned long)dice_state >> dice(64) : 0x555555550000ul);
-    switch (dice(13)) {
-    case 0: run(stats_main, (const char *[]){"stats", file, NULL}); break;
-    case 1: run(stats_main, (const char *[]){"stats", "--json", file, NULL}); break;
-    case 2: run(pins_main, (const char *[]){"pins", file, NULL}); break;
-    case 3: run(map_main, (const char *[]){"map", file, NULL}); break;
-    case 4: run(map_main, (const char *[]){"map", "--json", file, NULL}); break;
-    case 5: run(bins_main, (const char *[]){"bins", file, NULL}); break;
-    case 6: run(bins_main, (const char *[]){"bins", "--json", file, NULL}); break;
-    case 7: run(arenas_main, (const char *[]){"arenas", file, NULL}); break;
-    case 8: run(threads_main, (const char *[]){"threads", file, NULL}); break;
-    case 9: run(explain_main, (const char *[]){"explain", file, address, NULL}); break;
-    case 10: run(try_malloc_main, (const char *[]){"try-malloc", file, address, NULL}); break;
-    case 11: run(leaks_main, (const char *[]){"leaks", file, NULL}); break;
-    case 12: run(diff_main, (const char *[]){"diff", file, subjects[dice((uint64_t)subject_count)].name, NULL}); break;
+    snprintf(address, sizeof address, "0x%lx", (unsigned long)fuzz_dice(2) ? (unsigned long)dice_state >> fuzz_dice(64) : 0x555555550000ul);
+    switch (fuzz_dice(13)) {
+    case 0: fuzz_run(stats_main, (const char *[]){"stats", file, NULL}); break;
+    case 1: fuzz_run(stats_main, (const char *[]){"stats", "--json", file, NULL}); break;
+    case 2: fuzz_run(pins_main, (const char *[]){"pins", file, NULL}); break;
+    case 3: fuzz_run(map_main, (const char *[]){"map", file, NULL}); break;
+    case 4: fuzz_run(map_main, (const char *[]){"map", "--json", file, NULL}); break;
+    case 5: fuzz_run(bins_main, (const char *[]){"bins", file, NULL}); break;
+    case 6: fuzz_run(bins_main, (const char *[]){"bins", "--json", file, NULL}); break;
+    case 7: fuzz_run(arenas_main, (const char *[]){"arenas", file, NULL}); break;
+    case 8: fuzz_run(threads_main, (const char *[]){"threads", file, NULL}); break;
+    case 9: fuzz_run(explain_main, (const char *[]){"explain", file, address, NULL}); break;
+    case 10: fuzz_run(try_malloc_main, (const char *[]){"try-malloc", file, address, NULL}); break;
+    case 11: fuzz_run(leaks_main, (const char *[]){"leaks", file, NULL}); break;
+    case 12: fuzz_run(diff_main, (const char *[]){"diff", file, subjects[fuzz_dice((uint64_t)subject_count)].name, NULL}); break;
     }
 }
 
@@ -232,8 +234,8 @@ static void use(struct process *process) {
         pins_free(&pins);
     }
     for (size_t i = 0; i < 20 && process->heap.chunk_count != 0; i++) {
-        const struct heap_chunk *chunk = &process->heap.chunks[dice(process->heap.chunk_count)];
-        if (heap_chunk_holding(&process->heap, chunk->address + dice(chunk->size)) != chunk) {
+        const struct heap_chunk *chunk = &process->heap.chunks[fuzz_dice(process->heap.chunk_count)];
+        if (heap_chunk_holding(&process->heap, chunk->address + fuzz_dice(chunk->size)) != chunk) {
             /* regions of a damaged heap may overlap */
         }
     }
@@ -267,11 +269,11 @@ static void round_of_body(const struct subject *subject) {
     struct fault fault = {0};
     uint8_t *body = need_memory(NULL, subject->body_size, 1);
     memcpy(body, subject->body, subject->body_size);
-    for (uint64_t left = 1 + dice(dice(3) == 0 ? CHANGES_MOST : 2); left != 0; left--) {
-        size_t at = dice(dice(3) == 0 ? 4096 : subject->body_size);
-        change(body + at, subject->body_size - at, subject->body, subject->body_size);
+    for (uint64_t left = 1 + fuzz_dice(fuzz_dice(3) == 0 ? CHANGES_MOST : 2); left != 0; left--) {
+        size_t at = fuzz_dice(fuzz_dice(3) == 0 ? 4096 : subject->body_size);
+        fuzz_change(body + at, subject->body_size - at, subject->body, subject->body_size);
     }
-    size_t size = dice(16) == 0 ? dice(subject->body_size) : subject->body_size;
+    size_t size = fuzz_dice(16) == 0 ? fuzz_dice(subject->body_size) : subject->body_size;
     uint8_t *exact = need_memory(NULL, size, 1); /* so that reading behind the end is seen */
     memcpy(exact, body, size);
     process = (struct process){.kind = PROCESS_SNAPSHOT, .file = "spoilt", .live = {.memory = -1, .pagemap = -1}};
@@ -290,20 +292,20 @@ static void round_of_file(const struct subject *subject) {
     static struct process process;
     struct fault fault = {0};
     char name[64];
-    size_t at[CHANGES_MOST], length[CHANGES_MOST], changes = 1 + dice(CHANGES_MOST);
+    size_t at[CHANGES_MOST], length[CHANGES_MOST], changes = 1 + fuzz_dice(CHANGES_MOST);
     snprintf(name, sizeof name, "/proc/self/fd/%d", subject->fd);
     for (size_t i = 0; i < changes; i++) {
         uint8_t bytes[8] = {0};
         at[i] = any_place(subject);
         size_t left = subject->size - at[i];
         memcpy(bytes, subject->data + at[i], left < 8 ? left : 8);
-        length[i] = change(bytes, left, subject->data, subject->size);
+        length[i] = fuzz_change(bytes, left, subject->data, subject->size);
         if (pwrite(subject->fd, bytes, length[i], (off_t)at[i]) != (ssize_t)length[i]) abort();
     }
-    bool cut = dice(32) == 0;
-    if (cut && ftruncate(subject->fd, (off_t)dice(subject->size)) != 0) abort();
+    bool cut = fuzz_dice(32) == 0;
+    if (cut && ftruncate(subject->fd, (off_t)fuzz_dice(subject->size)) != 0) abort();
     said = 0;
-    if (dice(3) != 0) {
+    if (fuzz_dice(3) != 0) {
         any_command(name);
         any_command(name);
     } else {
@@ -324,9 +326,11 @@ static void play(uint64_t seed, time_t end) {
         uint64_t round = ++shared->round;
         alarm(ROUND_SECONDS);
         dice_state = seed * 0x9e3779b97f4a7c15u + round * 0xbf58476d1ce4e5b9u + 1;
-        for (int i = 0; i < 4; i++) dice(2);
-        const struct subject *subject = &subjects[dice((uint64_t)subject_count)];
-        if (subject->body != NULL && dice(2) == 0) {
+        for (int i = 0; i < 4; i++) fuzz_dice(2);
+        const struct subject *subject = &subjects[fuzz_dice((uint64_t)subject_count)];
+        if (fuzz_is_recording(subject->data, subject->size)) {
+            count(3, fuzz_recording_round(subject->data, subject->size, subject->fd));
+        } else if (subject->body != NULL && fuzz_dice(2) == 0) {
             round_of_body(subject);
         } else {
             round_of_file(subject);
@@ -368,11 +372,12 @@ int main(int argc, char **argv) {
         return 1;
     }
     dprintf(out,
-            "%lu rounds; bodies of snapshots %lu read, %lu refused; snapshots %lu and %lu; cores %lu and %lu; the rest by commands; %lu "
-            "short of "
-            "memory\n",
+            "%lu rounds; bodies of snapshots %lu read, %lu refused; snapshots %lu and %lu; cores %lu and %lu; recordings %lu and %lu; the "
+            "rest by "
+            "commands; %lu short of memory\n",
             (unsigned long)shared->round, (unsigned long)shared->read_by[0], (unsigned long)shared->refused_by[0],
             (unsigned long)shared->read_by[1], (unsigned long)shared->refused_by[1], (unsigned long)shared->read_by[2],
-            (unsigned long)shared->refused_by[2], (unsigned long)short_of_memory);
+            (unsigned long)shared->refused_by[2], (unsigned long)shared->read_by[3], (unsigned long)shared->refused_by[3],
+            (unsigned long)short_of_memory);
     return shared->round < 20;
 }

@@ -23,7 +23,7 @@ struct function {
 struct debug_file {
     Dwfl *session;
     Dwfl_Module *module;
-    GElf_Addr bias; /* of the file's segments */
+    GElf_Addr bias;             /* of the file's segments */
     struct function *functions; /* of its table of symbols, by address; libdw itself looks through all of them each time */
     size_t function_count, function_room;
     GElf_Addr longest;
