@@ -329,6 +329,19 @@ def numbers(data):
     return message(b"".join(b"\x08" + bytes([byte]) if i == 0 or data[i - 1] < 128 else bytes([byte]) for i, byte in enumerate(data))).get(1, [])
 
 
+class Help(ToolTest):
+    def test_help(self):
+        for command, words in ("report", ["--output", "--json", "The status is 0"]), ("export", ["pprof", "collapsed", "trace", "heaptrack", "--peak", "--count", "The status is 0"]):
+            texts = {self.tool(*way).stdout.decode() for way in ([command, "--help"], [command, "-h"], ["help", command])}
+            self.assertEqual(len(texts), 1)
+            text = texts.pop()
+            self.assertTrue(text.startswith(f"Usage: seemalloc {command} FILE"))
+            for word in words:
+                self.assertIn(word, text)
+            self.assertLessEqual(max(map(len, text.splitlines())), 140)
+            self.assertIn(f"\n  {command} ", self.tool("help").stdout.decode())
+
+
 class Exports(RecordedTest):
     def export(self, format_, *options, recording=None):
         return self.done("export", self.recorded(recording or self.whole()), "--format", format_, *options)
