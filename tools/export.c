@@ -144,7 +144,7 @@ int export_main(int argc, char **argv) {
     struct options options;
     struct calls calls;
     int status = read_options(&options, argc, argv);
-    if (status >= 0) return status;
+    if (status >= 0 || options.format == NULL) return status;
     if (!recorded_open(&profile, &calls, options.file)) return 1;
     status = recorded_warn(&profile, &calls);
     options.export.profile = &profile;

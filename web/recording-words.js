@@ -15,7 +15,7 @@ export function findings(report, groups) {
     if (totals.live_bytes === 0 && totals.allocations > 0) add("good", "Nothing is left at the end", "All that was allocated was freed.", "No block lives after the last event.");
     if (leak !== null && totals.live_bytes > 0) {
         const share = totals.live_bytes / totals.peak_bytes;
-        add(share > 0.5 && totals.live_bytes > 1 << 20 ? "look" : "note", `${bytes(totals.live_bytes)} are live at the end, most from ${short(leak)}`,
+        add(share > 0.5 && totals.live_bytes > 1 << 20 ? "look" : "note", `${bytes(totals.live_bytes)} are live at the end${leak.frame ? `, most from ${short(leak)}` : ""}`,
             `${bytes(leak.live)} in ${plural(leak.liveCount, "block")} were allocated in ${atPlace(leak)} and never freed, ${percent(leak.live, totals.live_bytes)} of the bytes that are left; ${plural(totals.live, "block")} in all. ` +
             `What a program keeps until it ends is no leak by itself; what grows with its work is one.`,
             "Blocks that no event frees, by the function that asked for them.", leak);

@@ -87,11 +87,11 @@ function drawFrame(node) {
     for (const { key } of measures) card.dataset[key] = value[key];
     card.replaceChildren(...[
         el("h3", {}, frame === null ? "All" : frame.text),
-        frame === null ? el("p", { class: "soft" }, "Pick a frame: click, or arrow keys.") : el("p", { class: "soft" }, [frame.file ? `${frame.file}:${frame.line}` : null, frame.module, frame.inlined ? "inlined" : null].filter(Boolean).join(" · ")),
+        frame === null ? el("p", { class: "soft" }, report.has_stacks ? "Pick a frame: click, or arrow keys." : "Everything together.") : el("p", { class: "soft" }, [frame.file ? `${frame.file}:${frame.line}` : null, frame.module, frame.inlined ? "inlined" : null].filter(Boolean).join(" · ")),
         facts([["live at the end", exact(value.live)], ["at the peak", exact(value.peak)], ["allocated in all", exact(value.bytes)], ["allocations", count(value.count)],
             report.sampled ? null : ["temporary", `${count(value.temporary)} (${percent(value.temporary, value.count)})`], ["average size", average(value)]]),
         frame === null ? null : el("button", { type: "button", onclick: () => { sites.find(frame.text); $("site-panel").scrollIntoView({ block: "start" }); } }, "Sites with it"),
-        flame.focus === 0 ? null : el("button", { type: "button", onclick: () => flame.pick(0, true) }, "All")].filter(Boolean));
+        !(flame.focus > 0) ? null : el("button", { type: "button", onclick: () => flame.pick(0, true) }, "All")].filter(Boolean));
 }
 
 function tellFound() {
@@ -204,7 +204,7 @@ async function start() {
     }
     groups = report.byFunction();
     $("progress").remove();
-    for (const section of document.querySelectorAll("section[hidden]")) section.hidden = false;
+    for (const section of document.querySelectorAll("section[hidden]")) section.hidden = section.id === "site-panel" && !report.has_stacks;
     flame = new Flame($("flame"), { select: drawFrame });
     sites = new SiteTable(report, { chosen: drawDetail });
     const newTime = new RecordingTime($("timeline"), report);

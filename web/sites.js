@@ -1,6 +1,6 @@
 // sites.js: the table of what allocates: sorted by any column, searched, some rows at a time. SPDX-License-Identifier: MIT
 import { $, el } from "./dom.js";
-import { bytes, count, percent } from "./format.js";
+import { bytes, count, percent, plural } from "./format.js";
 
 const PAGE = 30;
 const columns = [
@@ -66,7 +66,7 @@ export class SiteTable {
         const column = this.columns.find(({ key }) => key === this.sort), sign = this.down ? -1 : 1;
         const order = column.words ? (a, b) => sign * a.name.localeCompare(b.name) : (a, b) => sign * (column.value(a) - column.value(b));
         const found = this.rows.filter(site => this.matches(site)).sort(order), focused = document.activeElement?.dataset?.sort;
-        $("site-count").textContent = `${count(found.length)}${found.length < this.rows.length ? ` of ${count(this.rows.length)}` : ""} ${this.grouped ? "functions" : "stacks"}`;
+        $("site-count").textContent = `${found.length < this.rows.length ? `${count(found.length)} of ` : ""}${plural(this.rows.length, this.grouped ? "function" : "stack")}`;
         const visible = found.slice(0, this.shown);
         if (this.chosen && found.includes(this.chosen) && !visible.includes(this.chosen)) visible.push(this.chosen);
         $("sites").replaceChildren(el("div", { class: "table" }, el("table", {},
@@ -94,7 +94,7 @@ export class SiteTable {
         const choose = event => { event.stopPropagation(); this.choose(this.chosen === site ? null : site); };
         return el("tr", { "aria-selected": String(this.chosen === site), "data-site": site.index, onclick: choose },
             el("td", {}, el("button", { type: "button", class: "link place", title: site.frame?.text ?? "", onclick: choose }, site.name), el("span", { class: "where", title: where },
-                [where, site.sites?.length > 1 ? `${count(site.sites.length)} stacks` : null].filter(Boolean).join(" · "))),
+                [where, site.sites?.length > 1 ? plural(site.sites.length, "stack") : null].filter(Boolean).join(" · "))),
             ...this.columns.slice(1).map(column => el("td", { class: "number" }, column.show(site))));
     }
 }

@@ -117,15 +117,16 @@ class Sums(RecordedTest):
         r.thread(0, 1, "main")
         stack = r.stack(0x1000)
         r.event(recordings.ALLOC, 0x10, 100, 200, 1050, stack)
-        r.event(recordings.ALLOC, 0x20, 100, 200, 1050, stack)
-        r.event(recordings.ALLOC, 0x30, 5000, 5000, 5000, stack)
-        r.free(0x10)
+        r.event(recordings.ALLOC, 0x20, 5000, 5000, 5000, stack)
+        r.event(recordings.ALLOC, 0x30, 100, 200, 1050, stack)
+        r.free(0x30)
         r.end()
         report = self.report(r)
         self.assertEqual(report["sample_mean"], 1000)
         totals = report["totals"]
         self.assertEqual((totals["allocations"], totals["bytes"], totals["usable"]), (22, 7100, 9200))  # 10.5 + 10.5 + 1
         self.assertEqual((totals["live"], totals["live_bytes"]), (12, 6050))  # 11.5
+        self.assertEqual(totals["temporary"], 0)  # nobody knows
 
     def test_without_stacks(self):
         r = Recording(flags=0)

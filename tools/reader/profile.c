@@ -176,6 +176,7 @@ static void see_born(void *context, const struct live_block *block, bool moved) 
 
 static void see_gone(void *context, const struct live_block *block, uint64_t time, bool temporary) {
     struct profile *profile = context;
+    temporary = temporary && !profile_is_sampled(profile); /* of samples nobody knows what the thread did in between */
     sum_gone(&profile->all, block, time, temporary);
     sum_gone(&profile->stacks[block->stack], block, time, temporary);
     sum_gone(&profile->threads[block->thread], block, time, temporary);
