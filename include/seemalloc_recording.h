@@ -37,7 +37,8 @@ enum seemalloc_recording_type {
     SEEMALLOC_RECORDING_STACK = 2,  /* uint32_t id (from 1), uint32_t count, count × uint64_t return addresses, innermost first */
     SEEMALLOC_RECORDING_MODULE =
         3, /* struct seemalloc_recording_module, then its path and its build id; a later one takes the place of what it overlaps */
-    SEEMALLOC_RECORDING_THREAD = 4, /* struct seemalloc_recording_thread; a later one of the same id has the name that the thread then has */
+    SEEMALLOC_RECORDING_THREAD =
+        4, /* struct seemalloc_recording_thread; a later one of the same id has the name that the thread then has */
     SEEMALLOC_RECORDING_PROCESS = 5 /* struct seemalloc_recording_process: how the whole process stands, some times a second */
 };
 
