@@ -19,7 +19,7 @@ const char export_help[] =
     "  pprof        a gzipped profile for `go tool pprof` and all that reads its format: objects and bytes in all, and in use\n"
     "  collapsed    a line for each stack, \"main;work;make 4096\": what flame graph tools read\n"
     "  trace        counters over time as JSON, for Perfetto (ui.perfetto.dev) and chrome://tracing\n"
-    "  heaptrack    for heaptrack_print and heaptrack_gui\n"
+    "  heaptrack    for heaptrack_print and heaptrack_gui, gzipped: they want a name that ends in .gz\n"
     "\n"
     "Options:\n"
     "  -f, --format FORMAT  which one\n"
