@@ -15,10 +15,18 @@ sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's pyte is, whi
 import pyte
 
 PATIENCE = 30  # seconds until a test gives up
+TERM = "pyte-256color"
+
+
+def describe_terminal(folder):
+    """Puts what pyte understands into a folder for TERMINFO: it does not scroll parts of the screen, or repeat characters."""
+    subprocess.run(["tic", "-x", "-o", folder, "-"], input=f"{TERM}|pyte,\n\tuse=screen-256color, rin@, indn@, rep@,\n", text=True, check=True)
 
 
 class Terminal:
-    def __init__(self, command, columns=80, lines=24, env=None):
+    def __init__(self, command, columns=80, lines=24, env=None, corner=False):
+        """`corner`: the command leaves the cursor in the last corner when the screen is whole; before that nothing is looked at."""
+        self.corner = corner
         self.master, self.slave = pty.openpty()
         self.screen = pyte.Screen(columns, lines)
         self.stream = pyte.ByteStream(self.screen)
@@ -67,7 +75,9 @@ class Terminal:
         while True:
             while self.read(0):
                 pass
-            result = condition(self.lines())
+            cursor = self.screen.cursor
+            whole = not self.corner or (cursor.y == self.screen.lines - 1 and cursor.x >= self.screen.columns - 1)
+            result = whole and condition(self.lines())
             if result:
                 return result
             if time.monotonic() > end:

@@ -14,7 +14,7 @@ from outside import OutsideTest, state, stop
 from tool import LIBRARY, TOOL, environment, main
 
 try:
-    from terminal import Terminal
+    from terminal import TERM, Terminal, describe_terminal
 except ImportError:
     print("top.py: pyte is missing (Debian package python3-pyte): scripts/deps test")
     sys.exit(77)
@@ -69,9 +69,15 @@ def expected(stats):
 
 
 class Top(OutsideTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        describe_terminal(cls.folder)
+        cls.terminal = {"TERM": TERM, "TERMINFO": cls.folder, "LC_ALL": "C.UTF-8", "LINES": None, "COLUMNS": None}
+
     def screen(self, process, *options, columns=80, lines=24, **changes):
-        env = environment(**{"TERM": "screen-256color", "LC_ALL": "C.UTF-8", "LINES": None, "COLUMNS": None, **changes})
-        return Terminal([TOOL, "top", str(process.pid if hasattr(process, "pid") else process), *options], columns, lines, env)
+        env = environment(**{**self.terminal, **changes})
+        return Terminal([TOOL, "top", str(process.pid if hasattr(process, "pid") else process), *options], columns, lines, env, corner=True)
 
     # --- figures
 
@@ -178,7 +184,7 @@ class Top(OutsideTest):
             labels = lambda lines: [int(found[1]) for found in (re.match(r"arena (\d+) (main|thread)", line) for line in lines) if found]
             seen = set(terminal.wait(labels))
             terminal.type(">" * 10)
-            terminal.wait(lambda lines: any(re.match(r"\d+ mapped blocks: [0-9.]+M", line) for line in lines))
+            terminal.wait(lambda lines: any(re.match(r"\d+ mapped blocks?: [0-9.]+M", line) for line in lines))
             seen |= set(labels(terminal.lines()))
             terminal.type("<" * 10)
             terminal.wait(lambda lines: labels(lines) and labels(lines)[0] == arenas[0])
@@ -255,8 +261,8 @@ class Top(OutsideTest):
             for columns, lines in (200, 50), (40, 10), (81, 16), (80, 15), (41, 40), (300, 20), (80, 24):
                 terminal.resize(columns, lines)
                 terminal.wait(lambda shown: "THREAD" in "\n".join(shown) and shown[0].endswith("5 threads") and
-                              shown[0].startswith("seemalloc top: ") == (columns >= 80) and ("q quit" in shown[-1]) == (lines >= 16))
-                self.assertEqual(head_of(terminal.lines(), columns < 80).keys() >= set(WIDE[:15]), True)
+                              shown[0].startswith("seemalloc top: ") == (columns >= 80) and ("q quit" in shown[-1]) == (lines >= 16) and
+                              head_of(shown, columns < 80).keys() >= set(WIDE[:15]))
             for columns, lines in (39, 24), (80, 9), (8, 2), (3, 2):
                 terminal.resize(columns, lines)
                 terminal.wait(lambda shown: shown[0] and shown[0] == f"window {columns}x{lines}; needs 40x10"[:columns])
@@ -281,7 +287,7 @@ class Top(OutsideTest):
                 self.assertIsNone(process.poll())
 
     def test_stopped_and_continued_from_a_shell(self):
-        env = environment(TERM="screen-256color", LC_ALL="C.UTF-8", PS1="$ ")
+        env = environment(**self.terminal, PS1="$ ")
         with self.shaped("load") as (process, _), Terminal(["bash", "--norc", "-i"], 80, 24, env) as terminal:
             terminal.wait_for("$")
             terminal.type(f"{TOOL} top {process.pid} -d 0.1\n")
