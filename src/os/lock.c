@@ -74,29 +74,29 @@ void lock_set_repair(uint32_t *marker, void (*repair)(void)) {
 
 #ifdef SEEMALLOC_DEBUG
 static __thread unsigned held_ranks[8] __attribute__((tls_model("initial-exec")));
-static __thread unsigned held __attribute__((tls_model("initial-exec")));
+static __thread unsigned locks_held __attribute__((tls_model("initial-exec")));
 
 /* What this thread did since it took the first of the locks that it holds. */
 static __thread size_t chunks, calls __attribute__((tls_model("initial-exec")));
 size_t lock_most_chunks, lock_most_calls;
 
-void lock_count_chunk(void) { chunks += held != 0; }
-void lock_count_call(void) { calls += held != 0; }
+void lock_count_chunk(void) { chunks += locks_held != 0; }
+void lock_count_call(void) { calls += locks_held != 0; }
 
 static void rank_enter(const struct lock *lock) {
-    if (held == 0) chunks = calls = 0;
-    if (held != 0 && held_ranks[held - 1] >= lock->rank) {
+    if (locks_held == 0) chunks = calls = 0;
+    if (locks_held != 0 && held_ranks[locks_held - 1] >= lock->rank) {
         fatal("seemalloc: internal error", "lock of rank %u taken while one of rank %u is held; ranks must rise", lock->rank,
-              held_ranks[held - 1]);
+              held_ranks[locks_held - 1]);
     }
-    held_ranks[held++] = lock->rank;
+    held_ranks[locks_held++] = lock->rank;
 }
 
 static void rank_leave(const struct lock *lock) {
-    if (held == 0 || held_ranks[held - 1] != lock->rank) {
+    if (locks_held == 0 || held_ranks[locks_held - 1] != lock->rank) {
         fatal("seemalloc: internal error", "lock of rank %u released out of order", lock->rank);
     }
-    held--;
+    locks_held--;
     atomic_max(&lock_most_chunks, chunks);
     atomic_max(&lock_most_calls, calls);
 }
