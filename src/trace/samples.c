@@ -5,11 +5,11 @@
 
 static uint64_t sample_line[SAMPLES_LINES][SAMPLES_LINE] __attribute__((aligned(CACHE_LINE)));
 
-static uint64_t *sample_slot(uint64_t held, uint64_t hash) {
+static uint64_t *sample_slot(uint64_t wanted, uint64_t hash) {
     for (unsigned way = 0; way < 2; way++) {
         uint64_t *at = sample_line[(hash >> (way * 15)) % SAMPLES_LINES];
         for (unsigned i = 0; i < SAMPLES_LINE; i++) {
-            if (load_relaxed(&at[i]) == held) return &at[i];
+            if (load_relaxed(&at[i]) == wanted) return &at[i];
         }
     }
     return NULL;
