@@ -304,7 +304,9 @@ void *prim_map_shared(const char *path, size_t size) {
     long end = raw(SYS_lseek, fd, 0, SEEK_END, 0, 0, 0);
     long at = end == (long)size ? raw(SYS_mmap, 0, (long)size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0) : -EINVAL;
     prim_close_file((int)fd);
-    return failed(at) ? NULL : (void *)at;
+    if (failed(at)) return NULL;
+    raw(SYS_madvise, at, (long)size, MADV_DONTDUMP, 0, 0, 0); /* it is of no use in a core file, and large */
+    return (void *)at;
 }
 
 unsigned prim_thread_id(void) { return (unsigned)raw(SYS_gettid, 0, 0, 0, 0, 0, 0); }

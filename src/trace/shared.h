@@ -24,7 +24,7 @@
 #define TRACE_RINGS 256
 #define TRACE_GRANULES (1u << 18) /* of a ring: 4 MiB */
 #define TRACE_DEPTH_MOST 64
-#define TRACE_SLOTS 4096 /* stacks that a thread remembers; slot 0 is never used */
+#define TRACE_SLOTS 16384 /* stacks that a thread remembers; slot 0 is never used */
 #define TRACE_MAPS 65536
 #define TRACE_COMMAND 16384
 #define TRACE_CHILDREN 64

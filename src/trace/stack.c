@@ -3,6 +3,7 @@
 
 #ifdef SEEMALLOC_TRACE
 
+#include <link.h>
 #include <unwind.h>
 
 #include "os/os.h"
@@ -18,15 +19,25 @@ struct trace_stacks {
 static bool by_pointers;
 static uint64_t factor[TRACE_DEPTH_MOST]; /* odd, by chance */
 
-extern const char __ehdr_start[] __attribute__((visibility("hidden")));
-extern const char _etext[] __attribute__((visibility("hidden")));
+extern const char __ehdr_start[] __attribute__((visibility("hidden"))); /* of this library, as the linker names it */
+static uint64_t own_end;
+
+/* The end of this library's code: by its program headers, for a name for it would be exported. */
+static void find_own_end(void) {
+    const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)(const void *)__ehdr_start;
+    const ElfW(Phdr) *part = (const ElfW(Phdr) *)(const void *)(__ehdr_start + head->e_phoff);
+    for (unsigned i = 0; i < head->e_phnum; i++) {
+        if (part[i].p_type == PT_LOAD && (part[i].p_flags & PF_X) != 0)
+            own_end = (uintptr_t)__ehdr_start + part[i].p_vaddr + part[i].p_memsz;
+    }
+}
 
 struct walk {
     uint64_t *frame;
     unsigned count, depth;
 };
 
-static bool is_own(uint64_t address) { return address >= (uintptr_t)__ehdr_start && address < (uintptr_t)_etext; }
+static bool is_own(uint64_t address) { return address >= (uintptr_t)__ehdr_start && address < own_end; }
 
 static _Unwind_Reason_Code visit(struct _Unwind_Context *context, void *arg) {
     struct walk *walk = arg;
@@ -39,6 +50,7 @@ static _Unwind_Reason_Code visit(struct _Unwind_Context *context, void *arg) {
 
 void stacks_begin(bool pointers) {
     by_pointers = pointers;
+    find_own_end();
     for (unsigned i = 0; i < TRACE_DEPTH_MOST; i++) factor[i] = prim_random() | 1;
     uint64_t frame[2];
     struct walk walk = {frame, 0, 2};

@@ -10,9 +10,10 @@ import subprocess
 import time
 
 from recording import ALLOC, FREE, MOVED, Recording
-from tool import TOOL, ToolTest, environment, main
+from tool import LIBRARY, TOOL, ToolTest, environment, main
 
 PROGRAM = os.path.join(os.environ["BUILD_DIR"], "test/tools/tools_recorded")
+TRACE_LIBRARY = os.path.join(os.environ["BUILD_DIR"], "libseemalloc_trace.so")
 MARK = 77777
 
 
@@ -184,9 +185,9 @@ class Ends(RecordTest):
 
 
 class Signals(RecordTest):
-    def waiting(self, *options):
-        command = subprocess.Popen([TOOL, "run", "--record", self.path("file"), *options, "--", PROGRAM, "wait"], env=environment(),
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    def waiting(self, **more):
+        command = subprocess.Popen([TOOL, "run", "--record", self.path("file"), "--", PROGRAM, "wait"], env=environment(),
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
         self.assertEqual(command.stdout.readline(), b"ready\n")
         return command
 
@@ -198,6 +199,24 @@ class Signals(RecordTest):
                 error = command.communicate(timeout=50)[1]
                 self.assertEqual(command.returncode, status, error)
                 self.assertEqual(Recording(self.path("file")).end.status & 0x7f, max(0, -status))
+
+    def test_stop_and_go_on(self):
+        """As a shell does it: the whole process group is stopped, and is told to go on."""
+        command = self.waiting(preexec_fn=lambda: os.setpgid(0, 0))
+        with open(f"/proc/{command.pid}/task/{command.pid}/children", encoding="utf-8") as file:
+            program = int(file.read())
+        for _ in range(3):
+            os.kill(-command.pid, signal.SIGTSTP)
+            pid, status = os.waitpid(command.pid, os.WUNTRACED)
+            self.assertTrue(pid == command.pid and os.WIFSTOPPED(status), status)
+            with open(f"/proc/{program}/stat", encoding="utf-8") as file:
+                self.assertEqual(file.read().rsplit(")", 1)[1].split()[0], "T")
+            os.kill(-command.pid, signal.SIGCONT)
+            pid, status = os.waitpid(command.pid, os.WCONTINUED)
+            self.assertTrue(os.WIFCONTINUED(status), status)
+        os.kill(command.pid, signal.SIGUSR1)
+        error = command.communicate(timeout=50)[1]
+        self.assertEqual(command.returncode, 9, error)
 
     def test_dispositions_are_the_programs_own(self):
         show = ["sh", "-c", "grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status"]
@@ -308,6 +327,21 @@ class Sampling(RecordTest):
         recording, _ = self.record("threads", 30000, options=["--sample", "1K"], quiet=False)
         if recording.end.dropped == 0:
             self.check_pairs(recording.events)
+
+
+class Normal(ToolTest):
+    def test_the_normal_library_has_none_of_it(self):
+        names = {}
+        for library in LIBRARY, TRACE_LIBRARY:
+            symbols = subprocess.run(["nm", library], stdout=subprocess.PIPE, check=True).stdout.decode()
+            names[library] = [line.split()[-1] for line in symbols.splitlines() if re.search("trace_|samples_|stacks_|_Unwind", line.split()[-1])]
+        self.assertEqual(names[LIBRARY], [])
+        self.assertIn("trace_freeing", names[TRACE_LIBRARY])
+
+    def test_both_export_the_same(self):
+        exported = [subprocess.run(["nm", "-D", "--defined-only", library], stdout=subprocess.PIPE, check=True).stdout.decode()
+                    for library in (LIBRARY, TRACE_LIBRARY)]
+        self.assertEqual(*(sorted(line.split()[-1] for line in text.splitlines()) for text in exported))
 
 
 class Refused(RecordTest):
