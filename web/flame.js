@@ -22,6 +22,7 @@ export class Flame {
         host.append(this.canvas);
         this.context = this.canvas.getContext("2d");
         this.colours = new Map();
+        this.shades = new Map();
         this.boxes = [];
         this.search = "";
         this.canvas.addEventListener("click", event => { const node = this.nodeAt(event); if (node >= 0) this.pick(node, true); });
@@ -43,6 +44,17 @@ export class Flame {
         if (!frame || !frame.known && !frame.module) return UNKNOWN;
         if (!this.colours.has(frame.module)) this.colours.set(frame.module, tints[this.colours.size % tints.length]);
         return this.colours.get(frame.module);
+    }
+
+    // Neighbours of one file differ a little, by their names.
+    shadeOf(frame) {
+        if (frame === null) return 0;
+        if (!this.shades.has(frame.text)) {
+            let hash = 7;
+            for (let i = 0; i < frame.text.length; i++) hash = Math.imul(hash, 31) + frame.text.charCodeAt(i) | 0;
+            this.shades.set(frame.text, (hash >>> 8) % 5 * 0.055);
+        }
+        return this.shades.get(frame.text);
     }
 
     // Children with a value, the largest first.
@@ -105,7 +117,7 @@ export class Flame {
         context.textBaseline = "middle";
         for (const box of this.boxes) {
             const y = box.row * ROW, found = this.matches(box.node), dim = box.above || this.search !== "" && !found;
-            context.globalAlpha = dim ? 0.4 : dark ? 0.88 : 1;
+            context.globalAlpha = (dim ? 0.4 : dark ? 0.9 : 1) - (dim ? 0 : this.shadeOf(this.tree.frames[box.node]));
             context.fillStyle = box.node === 0 ? UNKNOWN : this.colourOf(this.tree.frames[box.node]);
             context.fillRect(box.x, y, Math.max(LEAST, box.wide - (box.wide > 3 ? 1 : 0)), ROW - 1);
             context.globalAlpha = 1;

@@ -16,27 +16,27 @@ for (const key of Object.keys(env)) if (/^(SEEMALLOC_|MALLOC_|LD_|GLIBC_TUNABLES
 
 writeFileSync(path("work.py"), `
 import ast, glob, os, json, sqlite3, threading
-files = sorted(glob.glob(os.path.join(os.path.dirname(ast.__file__), "*.py")))[:${PICTURE ? 30 : 4}]
+files = sorted(glob.glob(os.path.join(os.path.dirname(ast.__file__), "*.py")))[:${PICTURE ? 30 : 2}]
 kept = [ast.parse(open(name, encoding="utf-8", errors="replace").read()) for name in files]
 table = sqlite3.connect(":memory:", check_same_thread=False)
 table.execute("create table lines (line)")
-thread = threading.Thread(target=lambda: table.executemany("insert into lines values (?)", ((str(i) * 9,) for i in range(5000))))
+thread = threading.Thread(target=lambda: table.executemany("insert into lines values (?)", ((str(i) * 9,) for i in range(${PICTURE ? 5000 : 500}))))
 thread.start(); thread.join()
 del kept[::2]
-json.loads(json.dumps([{"a": i, "b": [i] * 5} for i in range(3000)]))
+json.loads(json.dumps([{"a": i, "b": [i] * 5} for i in range(${PICTURE ? 3000 : 500})]))
 `);
 writeFileSync(path("work.c"), `#include <stdio.h>\n${Array.from({ length: 60 }, (_, i) => `int f${i}(int x) { for (int i = 0; i < x; i++) x ^= i * ${i} + x / 3; return printf("%d", x); }`).join("\n")}\n`);
 const compiler = execFileSync(CC, ["-print-prog-name=cc1"], { encoding: "utf8" }).trim();
 const programs = {
-    python3: { words: [execFileSync("python3", ["-c", "import sys; print(sys.executable)"], { encoding: "utf8" }).trim(), path("work.py")] },
-    sqlite3: { words: ["sqlite3", ":memory:"], input: "create table t(a, b); with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000) insert into t select i, hex(i) from n; create index x on t(b); select count(*) from t;" },
-    gcc: { words: [compiler.startsWith("/") ? compiler : CC, ...(compiler.startsWith("/") ? ["-quiet", "-O2", "-imultiarch", execFileSync(CC, ["-print-multiarch"], { encoding: "utf8" }).trim()] : ["-O2", "-S"]), path("work.c"), "-o", path("work.s")] },
+    python3: { words: [execFileSync("python3", ["-c", "import sys; print(sys.executable)"], { encoding: "utf8" }).trim(), "work.py"] },
+    sqlite3: { words: ["sqlite3", ":memory:"], input: "create table t(a, b); with recursive n(i) as (select 1 union all select i + 1 from n where i < 5000) insert into t select i, hex(i) from n; create index x on t(b); select count(*) from t;" },
+    gcc: { words: [compiler.startsWith("/") ? compiler : CC, ...(compiler.startsWith("/") ? ["-quiet", "-O2", "-imultiarch", execFileSync(CC, ["-print-multiarch"], { encoding: "utf8" }).trim()] : ["-O2", "-S"]), "work.c", "-o", "work.s"] },
 };
 
 const browser = await launch();
 try {
     for (const [name, { words, input }] of Object.entries(programs)) {
-        const ran = spawnSync(SEEMALLOC_BIN, ["run", "--record", path("it.rec"), "--stacks", "--", ...words], { env, input, encoding: "utf8" });
+        const ran = spawnSync(SEEMALLOC_BIN, ["run", "--record", path("it.rec"), "--stacks", "--", ...words], { cwd: folder, env, input, encoding: "utf8" });
         assert.equal(ran.status, 0, `${name}: ${ran.stderr}`);
         const tool = (...args) => execFileSync(SEEMALLOC_BIN, args, { env, encoding: "utf8", maxBuffer: 1 << 30 });
         tool("report", path("it.rec"), "-o", path("report.html"));
@@ -53,11 +53,12 @@ try {
         for (const id of ["show-peak", "show-bytes", "show-count", "show-temporary", "from-malloc", "by-stack"]) await page.click(`#${id}`);
         await page.click("#sites tbody tr >> nth=0");
         assert.ok(await page.isVisible("#detail"));
+        await page.click("#by-function");
         assert.deepEqual(page.complaints, []);
         if (PICTURE && name === "python3") {
             await page.click("#from-main");
             await page.click("#show-peak");
-            await page.evaluate(() => scrollTo({ top: 0, behavior: "instant" }));
+            await page.evaluate(() => document.getElementById("flame-panel").scrollIntoView({ behavior: "instant" }));
             await page.screenshot({ path: PICTURE });
         }
         await page.close();
