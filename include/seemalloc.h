@@ -106,7 +106,7 @@ struct seemalloc_stats {
     size_t mapped_bytes;                 /* mappings of large blocks, whole pages */
     size_t mapped_count;
     size_t retained_bytes; /* mappings of freed blocks that wait for the next ones, for a second at most */
-    size_t metadata_bytes; /* mapped for our own books, reserved part included */
+    size_t metadata_bytes; /* usable memory mapped for our own books */
     size_t in_use_peak;    /* highest usable bytes in use seen on slow paths (grow, map, trim, walk) */
     unsigned arenas;       /* arenas that exist */
     unsigned threads;      /* thread caches that are live */

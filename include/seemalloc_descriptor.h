@@ -94,7 +94,7 @@ extern "C" {
     FIELD(region_clean, "offset: nothing from here to the end was handed out since it came from the system")                               \
     FIELD(region_kind, "offset, 32 bits: enum seemalloc_region_kind")                                                                      \
     FIELD(region_free, "address: of a pointer to the first description that is not used")                                                  \
-    FIELD(region_pool, "size: of a mapping of descriptions")                                                                               \
+    FIELD(region_pool, "size: of a pool of descriptions")                                                                                  \
     FIELD(mapped_segments, "address: of pointers to segments of records of mapped blocks; 0: there is none yet")                           \
     FIELD(mapped_segment_most, "count")                                                                                                    \
     FIELD(mapped_first, "count: records of the first segment")                                                                             \
@@ -177,7 +177,9 @@ extern "C" {
     FIELD(cache_net, "offset: class_total times 64 bits, signed: blocks taken from arenas less those given back")                          \
     FIELD(cache_held, "offset, 64 bits, signed: the same in bytes of all classes")                                                         \
     FIELD(cache_ceiling, "offset, 64 bits, signed: as long as it holds no more than this, magazines grow without regard to what it holds") \
-    FIELD(cache_swing, "offset, 64 bits: what the limits may add up to beyond cache_budget meanwhile")
+    FIELD(cache_swing, "offset, 64 bits: what the limits may add up to beyond cache_budget meanwhile")                                     \
+    FIELD(region_pools,                                                                                                                    \
+          "address: of a pointer to the newest pool, region_pool bytes of descriptions, whose region_next is that of an older one")
 
 struct seemalloc_descriptor {
 #define SEEMALLOC_DESCRIPTOR_FIELD(name, sentence) uint64_t name;

@@ -11,7 +11,7 @@
 /* The pool of descriptions. A few are static, so that a small program pays no mapping for them. */
 static struct region first_regions[8];
 struct region *region_free;
-static struct region *pools;
+struct region *region_pools;
 static size_t first_used;
 static struct lock pool_lock = {.rank = RANK_META};
 
@@ -25,8 +25,8 @@ static struct region *description_new(void) {
             region_free = &more[i];
         }
         if (more != NULL) { /* the first one stands for the mapping */
-            more->next = pools;
-            store_release(&pools, more);
+            more->next = region_pools;
+            store_release(&region_pools, more);
         }
     }
     if (region_free != NULL) {
@@ -40,7 +40,7 @@ static struct region *description_new(void) {
 }
 
 void region_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
-    for (const struct region *pool = load_acquire(&pools); pool != NULL; pool = pool->next) visit(pool, REGION_POOL, arg);
+    for (const struct region *pool = load_acquire(&region_pools); pool != NULL; pool = pool->next) visit(pool, REGION_POOL, arg);
 }
 
 static void description_free(struct region *region) {

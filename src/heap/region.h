@@ -25,7 +25,7 @@ struct region {
     char *clean;
     enum seemalloc_region_kind kind;
 };
-extern struct region *region_free; /* descriptions that nobody uses; for readers from outside */
+extern struct region *region_free, *region_pools; /* descriptions that nobody uses, and where most are; for readers from outside */
 
 /* The main arena grows: extends `last` (may be NULL) or opens a new region, by at least `need` bytes if *extended, else of at least
  * `fresh` bytes; `pad` more if they can be had. NULL: no memory. */

@@ -183,6 +183,7 @@ EXPORT const struct seemalloc_descriptor seemalloc_descriptor = {
     .cache_held = IN_CACHE(held),
     .cache_ceiling = IN_CACHE(ceiling),
     .cache_swing = IN_CACHE(swing),
+    .region_pools = AT(&region_pools),
 };
 
 /* A second, hidden name: the distance to it is known when the file is linked, whoever may interpose the first. */

@@ -116,6 +116,14 @@ class Stats(OutsideTest):
             self.assertGreaterEqual(said["retained_bytes"], 64 << 20)
             self.assertEqual(figures["resident"]["retained"], said["retained_bytes"])
 
+    def test_books_of_many_regions(self):
+        """What the allocator keeps for itself is its own, wherever it lies: a thousand descriptions of regions, too."""
+        with self.shaped("regions") as (process, said):
+            figures = self.figures("stats", process)
+            self.assertGreater(max(arena["regions"] for arena in figures["arenas"]), 900)
+            beside = figures["resident"]["metadata"] - said["metadata"]  # what lies among the library's data, which counts as files inside
+            self.assertTrue(0 <= beside < 65536, beside)
+
     def test_a_thread_in_vfork(self):
         with self.shaped("vfork") as (process, _):
             while state(process.pid) != "D":

@@ -196,6 +196,24 @@ static void child(void) {
     }
 }
 
+/* --- regions: a break that others move as well, so that the heap is in pieces; where the resident memory is ------------------------------------------------ */
+
+static void regions(void) {
+    struct seemalloc_ledger ledger;
+#ifdef STATIC
+    int (*take)(struct seemalloc_ledger *) = seemalloc_ledger;
+#else
+    int (*take)(struct seemalloc_ledger *) = (int (*)(struct seemalloc_ledger *))dlsym(RTLD_DEFAULT, "seemalloc_ledger");
+#endif
+    for (unsigned i = 0; i < 1000; i++) {
+        touched(100000);
+        touched(100000);
+        if (sbrk(4096) == (void *)-1) _exit(1);
+    }
+    if (take == NULL || take(&ledger) != 0) _exit(1);
+    say("{\"metadata\": %zu}\n", ledger.metadata);
+}
+
 /* --- broken: words of the own heap and of the own data are written over ----------------------------------------------------------------------------- */
 
 static void broken(const char *seed) {
@@ -234,6 +252,7 @@ int main(int argc, char **argv) {
     if (strcmp(what, "zeros") == 0) zeros();
     if (strcmp(what, "retain") == 0) retain();
     if (strcmp(what, "vfork") == 0) child();
+    if (strcmp(what, "regions") == 0) regions();
     if (strcmp(what, "broken") == 0) broken(argc > 2 ? argv[2] : "0");
     for (;;) pause();
 }

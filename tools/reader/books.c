@@ -252,12 +252,13 @@ static void add_range(struct reading *reading, uint64_t start, uint64_t size, en
     heap->ranges[heap->range_count++] = (struct heap_range){start, start + size, kind};
 }
 
-/* A mapping of descriptions stands between two pages without access, so it is a mapping for the kernel as well. */
-static void add_pool(struct reading *reading, uint64_t description) {
-    const struct source_mapping *mapping = source_mapping_at(reading->source, description);
-    if (mapping == NULL) return;
-    bool pool = mapping->end - mapping->start == reading->d->region_pool;
-    add_range(reading, pool ? mapping->start : description, pool ? reading->d->region_pool : reading->d->region_size, HEAP_METADATA);
+/* Each that follows `link`, with what it stands for. */
+static void add_list(struct reading *reading, uint64_t link, uint64_t size) {
+    uint64_t description = value_at(reading, link);
+    for (size_t left = 1 << 20; description != 0 && left != 0; left--) {
+        add_range(reading, description, size, HEAP_METADATA);
+        description = value_at(reading, description + reading->d->region_next);
+    }
 }
 
 static void add_books(struct reading *reading) {
@@ -276,12 +277,9 @@ static void add_books(struct reading *reading) {
                  size = (d->mapped_first << (d->mapped_growth * i)) * d->mapped_size;
         if (segment != 0) add_range(reading, segment, i != 0 ? (size + page - 1) / page * page : size, HEAP_METADATA);
     }
-    for (size_t i = 0; i < heap->region_count; i++) add_pool(reading, heap->regions[i].description);
-    uint64_t description = value_at(reading, d->region_free);
-    for (size_t left = 1 << 20; description != 0 && left != 0; left--) {
-        add_pool(reading, description);
-        description = value_at(reading, description + d->region_next);
-    }
+    add_list(reading, d->region_pools, d->region_pool);
+    add_list(reading, d->region_free, d->region_size); /* some are in no pool */
+    for (size_t i = 0; i < heap->region_count; i++) add_range(reading, heap->regions[i].description, d->region_size, HEAP_METADATA);
     uint64_t marker = value_at(reading, d->fork_marker);
     if (marker != 0) add_range(reading, marker, page, HEAP_METADATA);
     add_range(reading, d->os_counters, d->os_counters_size, HEAP_METADATA);
