@@ -260,7 +260,7 @@ static int body(int argc, char **argv) {
     if (ours) setitimer(ITIMER_REAL, &(struct itimerval){{0, 4900}, {0, 4900}}, NULL);
 
     unsigned state = 3;
-    int running = 1;
+    int running = 1, own = 0;
     while (running || atomic_load(&outstanding) > 0) {
         watch_beat();
         int status;
@@ -281,7 +281,7 @@ static int body(int argc, char **argv) {
         }
         static const enum kind plan[] = {EXIT_NOW, BURST_EXIT, BURST_UNDERSCORE, CLEAR_EXIT, EXIT_NOW, THREAD_EXIT, BURST_EXIT, FORK_AGAIN};
         enum kind kind = plan[load_random(&state) % (sizeof plan / sizeof *plan)];
-        if (n % 16 == 0) samples[n].parent_heap = (uint32_t)(probe_heap_bytes() >> 10);
+        if (own++ % 4 == 0) samples[n].parent_heap = (uint32_t)(probe_heap_bytes() >> 10);
         atomic_fetch_add(&outstanding, 1);
         struct watch_slot *slot = watch_reserve(kind_names[kind], n);
         pid_t pid = fork();
