@@ -65,10 +65,13 @@ static ALWAYS_INLINE uint64_t now_that_it_is_here(void) {
 
 static ALWAYS_INLINE struct trace_granule *granule_at(const struct thread *self, uint64_t n) { return &self->granule[n % TRACE_GRANULES]; }
 
+/* The thread's last record, its name, always finds room. */
+#define NAME_GRANULES 2
+
 static ALWAYS_INLINE bool has_room(struct thread *self, uint64_t granules) {
-    if (LIKELY(self->written + granules - self->read <= TRACE_GRANULES)) return true;
+    if (LIKELY(self->written + granules + NAME_GRANULES - self->read <= TRACE_GRANULES)) return true;
     self->read = load_acquire(&self->ring->read);
-    return self->written + granules - self->read <= TRACE_GRANULES;
+    return self->written + granules + NAME_GRANULES - self->read <= TRACE_GRANULES;
 }
 
 static ALWAYS_INLINE void publish_granules(struct thread *self, uint64_t granules) {
@@ -161,7 +164,7 @@ static void thread_ends(void *value) {
     self->ended = true;
     if (self->ring == NULL) return;
     struct name name = own_name();
-    if (has_room(self, 2)) put_pair(self, 0, TRACE_NAME, name.word[0], name.word[1]);
+    put_pair(self, 0, TRACE_NAME, name.word[0], name.word[1]);
     release_ring(self);
     if (self->stacks != NULL) stacks_end(self->stacks);
     self->stacks = NULL;

@@ -180,11 +180,13 @@ class Top(OutsideTest):
 
     def test_strips(self):
         with self.shaped("mixed") as (process, _), self.screen(process, "-d", "600") as terminal:
-            arenas = [arena["id"] for arena in self.figures("top", process)["arenas"]]
+            figures = self.figures("top", process)
+            arenas, mapped = [arena["id"] for arena in figures["arenas"]], figures["mapped_blocks"]
             labels = lambda lines: [int(found[1]) for found in (re.match(r"arena (\d+) (main|thread)", line) for line in lines) if found]
             seen = set(terminal.wait(labels))
             terminal.type(">" * 10)
-            terminal.wait(lambda lines: any(re.match(r"\d+ mapped blocks?: [0-9.]+M", line) for line in lines))
+            if mapped:
+                terminal.wait(lambda lines: any(re.match(rf"{mapped} mapped blocks?: [0-9.]+M", line) for line in lines))
             seen |= set(labels(terminal.lines()))
             terminal.type("<" * 10)
             terminal.wait(lambda lines: labels(lines) and labels(lines)[0] == arenas[0])
