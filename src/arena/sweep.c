@@ -29,7 +29,7 @@ static unsigned loosen(struct arena *arena, unsigned most) {
             key_clear(mem[i]);
             chunk_set(chunk, chunk_size(chunk), (chunk_head(chunk) & FLAG_P) | arena->flag_a, TAG_LOOSE | arena->id);
         }
-        arena_count_fast(arena, (int)got, (ptrdiff_t)(got * (index + 2) * CHUNK_ALIGN));
+        arena_count_fast(arena, (int)got, (ptrdiff_t)got * (index + 2) * CHUNK_ALIGN);
         n += got;
     }
     arena->sweep.loose += n;

@@ -205,7 +205,7 @@ static void look_at_line(struct ours *ours, struct seen_mapping *mapping, const 
 
 /* Calls look_at_line for each line of smaps, cut to what fits. */
 static bool read_smaps(struct ours *ours, int fd) {
-    char piece[1024], line[256];
+    char piece[1024], line[256] = "";
     struct seen_mapping mapping = {.kind = &ours->ledger->other};
     size_t length = 0;
     uint64_t offset = 0;
