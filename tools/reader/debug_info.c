@@ -20,6 +20,11 @@ struct function {
     int rank; /* of names for the same: global ones first */
 };
 
+struct unit {
+    GElf_Addr start, end;
+    Dwarf_Off die;
+};
+
 struct debug_file {
     Dwfl *session;
     Dwfl_Module *module;
@@ -27,6 +32,9 @@ struct debug_file {
     struct function *functions; /* of its table of symbols, by address; libdw itself looks through all of them each time */
     size_t function_count, function_room;
     GElf_Addr longest;
+    struct unit *units; /* of a file without a table of them (.debug_aranges, which clang leaves out), by address */
+    size_t unit_count, unit_room;
+    bool has_units; /* they have been looked for */
 };
 
 static const Dwfl_Callbacks callbacks = {
@@ -111,6 +119,7 @@ void debug_file_close(struct debug_file *file) {
     if (file == NULL) return;
     dwfl_end(file->session);
     free(file->functions);
+    free(file->units);
     free(file);
 }
 
@@ -153,10 +162,59 @@ static void call_site(Dwarf_Die *inlined, const char **source, unsigned *line) {
     *source = dwarf_filesrc(files, value, NULL, NULL);
 }
 
-static Dwarf_Die *scopes_at(struct debug_file *file, GElf_Addr address, int *count) {
+static int by_start(const void *left, const void *right) {
+    const struct unit *a = left, *b = right;
+    return a->start == b->start ? 0 : a->start < b->start ? -1 : 1;
+}
+
+static void list_units(struct debug_file *file) {
     Dwarf_Addr bias;
-    Dwarf_Die *unit = dwfl_module_addrdie(file->module, address, &bias), *scopes = NULL, *whole = NULL;
-    *count = unit != NULL ? dwarf_getscopes(unit, address - bias, &scopes) : 0;
+    for (Dwarf_Die *die = NULL; (die = dwfl_module_nextcu(file->module, die, &bias)) != NULL;) {
+        Dwarf_Addr base, start, end;
+        for (ptrdiff_t at = 0; (at = dwarf_ranges(die, at, &base, &start, &end)) > 0;) {
+            file->units = need_more(file->units, file->unit_count, &file->unit_room, sizeof *file->units);
+            file->units[file->unit_count++] = (struct unit){start, end, dwarf_dieoffset(die)};
+        }
+    }
+    if (file->unit_count != 0) qsort(file->units, file->unit_count, sizeof *file->units, by_start);
+    file->has_units = true;
+}
+
+/* The compilation unit of an address, which becomes one of the file's debug information. False: there is none. */
+static bool unit_at(struct debug_file *file, GElf_Addr *address, Dwarf_Die *unit) {
+    Dwarf_Addr bias;
+    Dwarf_Die *found = dwfl_module_addrdie(file->module, *address, &bias);
+    Dwarf *information = dwfl_module_getdwarf(file->module, &bias);
+    if (information == NULL) return false;
+    *address -= bias;
+    if (found != NULL) {
+        *unit = *found;
+        return true;
+    }
+    if (!file->has_units) list_units(file);
+    size_t low = 0, high = file->unit_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (file->units[middle].start <= *address) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low != 0 && *address < file->units[low - 1].end && dwarf_offdie(information, file->units[low - 1].die, unit) != NULL;
+}
+
+static void source_at(Dwarf_Die *unit, GElf_Addr address, const char **source, unsigned *source_line) {
+    int line = 0;
+    Dwarf_Line *at = dwarf_getsrc_die(unit, address);
+    if (at == NULL) return;
+    *source = dwarf_linesrc(at, NULL, NULL);
+    if (dwarf_lineno(at, &line) == 0 && line > 0) *source_line = (unsigned)line;
+}
+
+static Dwarf_Die *scopes_at(Dwarf_Die *unit, GElf_Addr address, int *count) {
+    Dwarf_Die *scopes = NULL, *whole = NULL;
+    *count = dwarf_getscopes(unit, address, &scopes);
     if (*count > 0) *count = dwarf_getscopes_die(&scopes[0], &whole);
     free(scopes);
     return *count > 0 ? whole : NULL;
@@ -166,11 +224,14 @@ void debug_file_look(struct debug_file *file, uint64_t offset, void *context, fo
     GElf_Addr address;
     if (!address_of(file, offset, &address)) return;
     const char *source = NULL, *function = NULL;
-    int line = 0, count;
-    Dwfl_Line *at = dwfl_module_getsrc(file->module, address);
-    if (at != NULL) source = dwfl_lineinfo(at, NULL, &line, NULL, NULL, NULL);
-    unsigned source_line = line > 0 ? (unsigned)line : 0;
-    Dwarf_Die *scopes = scopes_at(file, address, &count);
+    unsigned source_line = 0;
+    int count = 0;
+    GElf_Addr in_unit = address;
+    Dwarf_Die unit, *scopes = NULL;
+    if (unit_at(file, &in_unit, &unit)) {
+        source_at(&unit, in_unit, &source, &source_line);
+        scopes = scopes_at(&unit, in_unit, &count);
+    }
     for (int i = 0; i < count && function == NULL; i++) {
         int tag = dwarf_tag(&scopes[i]);
         if (tag == DW_TAG_inlined_subroutine) {
