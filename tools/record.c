@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "reader/clock.h"
 #include "reader/fault.h"
 #include "tool.h"
 #include "trace/shared.h"
@@ -43,12 +44,6 @@ struct recording {
     uint64_t looked, modules_looked; /* ns, monotonic */
     int status;                      /* as waitpid gave it */
 };
-
-static uint64_t clock_of(clockid_t id) {
-    struct timespec now;
-    clock_gettime(id, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* --- the clock ----------------------------------------------------------------------------------------------------------------------------------- */
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "reader/clock.h"
 #include "reader/fault.h"
 #include "record.h"
 #include "trace/shared.h"
@@ -51,12 +52,7 @@ struct record_rings {
     struct record_totals totals;
 };
 
-uint64_t record_clock_now(const struct record_clock *clock) {
-    if (clock->use_counter) return trace_counter();
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
+uint64_t record_clock_now(const struct record_clock *clock) { return clock->use_counter ? trace_counter() : clock_of(CLOCK_MONOTONIC); }
 
 uint64_t record_clock_ns(const struct record_clock *clock, uint64_t time) {
     if (time <= clock->begun) return 0;

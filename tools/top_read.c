@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "outside.h"
+#include "reader/clock.h"
 #include "top.h"
 
 #define FREEZE_SHARE 50 /* between two pictures so many times as long as the last freeze took passes at least */
@@ -23,11 +24,6 @@ const char *top_calls_name(enum top_calls calls) {
     return names[calls];
 }
 
-static uint64_t clock_of(clockid_t id) {
-    struct timespec time;
-    clock_gettime(id, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
 uint64_t top_clock(void) { return clock_of(CLOCK_MONOTONIC); }
 
 bool top_has_ended(const struct top *top) {

@@ -74,16 +74,24 @@ static void list_functions(struct debug_file *file) {
     if (file->function_count != 0) qsort(file->functions, file->function_count, sizeof *file->functions, by_address);
 }
 
-static const char *function_at(const struct debug_file *file, GElf_Addr address) {
-    size_t low = 0, high = file->function_count;
+/* How many of the rows, which begin with their start and are sorted by it, start up to the address. */
+static size_t begun_by(const void *rows, size_t count, size_t row, GElf_Addr address) {
+    size_t low = 0, high = count;
     while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (file->functions[middle].start <= address) {
+        size_t middle = low + (high - low) / 2;
+        GElf_Addr start;
+        memcpy(&start, (const char *)rows + middle * row, sizeof start);
+        if (start <= address) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
+    return low;
+}
+
+static const char *function_at(const struct debug_file *file, GElf_Addr address) {
+    size_t low = begun_by(file->functions, file->function_count, sizeof *file->functions, address);
     while (low-- > 0 && address - file->functions[low].start < file->longest) {
         if (address < file->functions[low].end) return file->functions[low].name;
     }
@@ -192,15 +200,7 @@ static bool unit_at(struct debug_file *file, GElf_Addr *address, Dwarf_Die *unit
         return true;
     }
     if (!file->has_units) list_units(file);
-    size_t low = 0, high = file->unit_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (file->units[middle].start <= *address) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
+    size_t low = begun_by(file->units, file->unit_count, sizeof *file->units, *address);
     return low != 0 && *address < file->units[low - 1].end && dwarf_offdie(information, file->units[low - 1].die, unit) != NULL;
 }
 

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "reader/clock.h"
 #include "reader/live.h"
 #include "reader/live_words.h"
 
@@ -22,11 +23,7 @@
 #define STOP_QUICK 1000000u /* most stop sooner */
 #define STOP_NAP 50000
 
-static uint64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
+static uint64_t now(void) { return clock_of(CLOCK_MONOTONIC); }
 
 static void nap(void) { nanosleep(&(struct timespec){.tv_nsec = STOP_NAP}, NULL); }
 

@@ -11,17 +11,13 @@
 #include <unistd.h>
 
 #include "reader/find.h"
+#include "reader/clock.h"
 #include "reader/ledger.h"
 #include "reader/snapshot.h"
 
 #define TRIES 50
 #define NAP 1000000 /* ns between two of them, and as much more each time */
 
-static uint64_t clock_of(clockid_t id) {
-    struct timespec time;
-    clock_gettime(id, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
 static uint64_t now(void) { return clock_of(CLOCK_MONOTONIC); }
 
 static bool find(struct process *process, struct seemalloc_descriptor *descriptor, struct fault *fault) {
