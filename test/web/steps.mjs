@@ -36,3 +36,16 @@ export async function findOnScreen(page, mem) {
     await page.press("#canvas canvas", "Escape");
     return place;
 }
+
+// Two pages of one file, opened light and dark, differ in ground and canvas; the switch makes the light one look like the dark one, and back.
+export async function checkThemes(light, dark) {
+    const look = page => page.evaluate(() => new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(() =>
+        resolve({ ground: getComputedStyle(document.body).backgroundColor, drawn: (seemalloc.flame ?? seemalloc.map).canvas.toDataURL() })))));
+    const lightLook = await look(light), darkLook = await look(dark);
+    assert.notEqual(lightLook.ground, darkLook.ground);
+    assert.notEqual(lightLook.drawn, darkLook.drawn);
+    await light.click("#theme");
+    assert.deepEqual(await look(light), darkLook);
+    await light.click("#theme");
+    assert.deepEqual(await look(light), lightLook);
+}
