@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 #define SEEMALLOC_DESCRIPTOR_MAGIC UINT64_C(0x726373656d656573) /* "seemescr" */
-#define SEEMALLOC_DESCRIPTOR_VERSION 1
+#define SEEMALLOC_DESCRIPTOR_VERSION 2
 #define SEEMALLOC_NOTE_OWNER "seemalloc"
 #define SEEMALLOC_NOTE_TYPE 1
 
@@ -69,13 +69,15 @@ extern "C" {
     FIELD(arena_inbox_rest, "offset: likewise, of a part already fetched")                                                                 \
     FIELD(arena_inbox_bytes, "offset, 64 bits: of both")                                                                                   \
     FIELD(link_secret, "address, 64 bits: a word of a chain's block, XOR this, is the next block; a secret of the process")                \
-    FIELD(arena_parked, "offset: of parked_slots times parked_depth batches")                                                              \
-    FIELD(parked_slots, "count")                                                                                                           \
-    FIELD(parked_depth, "count")                                                                                                           \
-    FIELD(parked_size, "size: of a batch")                                                                                                 \
-    FIELD(parked_count, "offset in a batch, 32 bits: blocks in it")                                                                        \
-    FIELD(parked_blocks, "offset in a batch: of pointers to blocks")                                                                       \
-    FIELD(parked_most, "count: blocks that a batch can hold")                                                                              \
+    FIELD(depot, "address: of depot_slots slots, of which number n has blocks of chunks of n times chunk_align bytes or a little more")    \
+    FIELD(depot_slots, "count")                                                                                                            \
+    FIELD(depot_slot_size, "size: of a slot")                                                                                              \
+    FIELD(depot_owner, "offset in a slot, 64 bits: not 0 while it is being changed")                                                       \
+    FIELD(depot_youngest, "offset in a slot: address of its first batch, or 0")                                                            \
+    FIELD(batch_next, "offset in a batch: address of the next, older one, or 0")                                                           \
+    FIELD(batch_count, "offset in a batch, 32 bits: blocks in it")                                                                         \
+    FIELD(batch_blocks, "offset in a batch: of pointers to blocks, the youngest last")                                                     \
+    FIELD(batch_most, "count: blocks that a batch can hold")                                                                               \
     FIELD(arena_bins, "offset: of bin_total pairs fd, bk; the pseudo-chunk of a bin lies chunk_fd bytes before its pair")                  \
     FIELD(bin_total, "count: bin 0 is not used")                                                                                           \
     FIELD(bin_size, "size: of a pair")                                                                                                     \
@@ -179,7 +181,8 @@ extern "C" {
     FIELD(cache_ceiling, "offset, 64 bits, signed: as long as it holds no more than this, magazines grow without regard to what it holds") \
     FIELD(cache_swing, "offset, 64 bits: what the limits may add up to beyond cache_budget meanwhile")                                     \
     FIELD(region_pools,                                                                                                                    \
-          "address: of a pointer to the newest pool, region_pool bytes of descriptions, whose region_next is that of an older one")
+          "address: of a pointer to the newest pool, region_pool bytes of descriptions, whose region_next is that of an older one")        \
+    FIELD(depot_pages, "address: of a pointer to the newest page of batches, whose first word leads to an older one")
 
 struct seemalloc_descriptor {
 #define SEEMALLOC_DESCRIPTOR_FIELD(name, sentence) uint64_t name;

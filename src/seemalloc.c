@@ -22,6 +22,7 @@
 #include "arena/alloc.c"
 #include "arena/arena.c"
 #include "arena/background.c"
+#include "arena/depot.c"
 #include "arena/free.c"
 #include "arena/purge.c"
 #include "arena/serve.c"

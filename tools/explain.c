@@ -58,8 +58,10 @@ static void say_list(FILE *out, const struct heap *heap, const struct heap_chunk
                 chunk->size, position, list->count);
         break;
     case HEAP_PARKED:
-        fprintf(out, "It is free, in a batch of %zu blocks that a thread cache gave back to arena %u; it is not merged.\n", list->count,
-                heap->arenas[list->owner].id);
+        fprintf(out,
+                "It is free, parked in the depot with %zu other blocks of its arena and size for the next thread that wants it; it is not "
+                "merged.\n",
+                list->count - 1);
         break;
     case HEAP_INBOX:
         fprintf(out, "It is free, in the inbox of arena %u, where another arena's thread sent it; nobody has fetched it yet.\n",

@@ -44,6 +44,7 @@ EXPORT int mallopt(int parameter, int value) {
 EXPORT int malloc_trim(size_t pad) {
     cache_init();
     cache_flush();
+    depot_empty(&arena_main);
     int any = retain_release();
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) any |= arena_trim(arena_of_id(id), pad, true);
     return any;

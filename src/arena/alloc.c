@@ -301,24 +301,6 @@ enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t a
 
 /* --- batches ---------------------------------------------------------------------------------------------------------------------------------------- */
 
-static unsigned unpark(struct arena *arena, unsigned slot, unsigned want, void **mem) {
-    for (unsigned depth = slot < PARK_SLOTS ? PARK_DEPTH : 0; depth-- > 0;) {
-        struct parked_batch *batch = &arena->parked[slot][depth];
-        unsigned n = batch->count < want ? batch->count : want;
-        if (n == 0) continue;
-        batch->count -= n;
-        size_t bytes = 0;
-        for (unsigned i = 0; i < n; i++) {
-            store_relaxed(&mem[i], batch->mem[batch->count + i]);
-            bytes += chunk_size(chunk_of(mem[i]));
-        }
-        store_relaxed(&arena->parked_bytes, arena->parked_bytes - bytes);
-        arena_note_unmerged(arena);
-        return n;
-    }
-    return 0;
-}
-
 /* Cuts a free chunk that is in no list into as many blocks of `size` as it holds, at most n. The rest is cut like any other. */
 static unsigned carve(struct arena *arena, struct chunk *chunk, size_t size, unsigned n, void **mem) {
     uint64_t head = chunk_head(chunk);
@@ -351,17 +333,16 @@ static unsigned take_from_bins(struct arena *arena, size_t size, unsigned want, 
 
 /* Every other one first: small blocks that a thread gets in a row, and may give to other threads one by one, mostly share no cache line then. */
 static void spread(void **mem, unsigned n) {
-    void *copy[PARK_MAX]; /* n <= PARK_MAX */
+    void *copy[BATCH_MAX]; /* n <= BATCH_MAX */
     memcpy(copy, mem, n * sizeof *mem);
     for (unsigned i = 0; i < n; i++) store_relaxed(&mem[i % 2 ? (n + 1) / 2 + i / 2 : i / 2], copy[i]);
 }
 
-enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, unsigned means, void **mem, unsigned *count) {
+enum arena_status arena_take(struct arena *arena, size_t size, unsigned want, unsigned means, void **mem, unsigned *count) {
     if (!arena_enter(arena)) return ARENA_REFUSED;
     enum arena_status status = ARENA_OK;
-    unsigned parked = unpark(arena, slot, want, mem), n = parked;
-    if (n == 0) arena_receive(arena);
-    if (n == 0) n = take_from_bins(arena, size, want, mem);
+    arena_receive(arena);
+    unsigned n = take_from_bins(arena, size, want, mem);
     if (n == 0) n = from_top(arena, size, want, mem, NULL);
     if (n == 0) {
         bool zeroed;
@@ -370,7 +351,7 @@ enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, un
         if (n != 0 && want > 1) n += from_top(arena, size, want - 1, mem + 1, NULL);
     }
     if (n > 2 && size < CACHE_LINE && !key_matches(mem[n - 1])) spread(mem, n); /* fresh ones: those of lists carry the key */
-    for (unsigned i = parked; i < n; i++) key_set(mem[i]);
+    for (unsigned i = 0; i < n; i++) key_set(mem[i]);
     store_relaxed(count, n);
     if (status != ARENA_REFUSED) arena_count_clean(arena);
     if (status != ARENA_REFUSED) lock_leave(&arena->lock);

@@ -1,8 +1,8 @@
 /* arena.h: an arena: a lock, and under it the chunks of some regions: where memory is cut, merged, binned and given back.
  *
- *   system_bytes = in use + cached (the cache's matter) + parked + inbox + fast + bins.bytes + top + fenceposts
+ *   system_bytes = in use + cached and parked (the cache's and the depot's matter) + inbox + fast + bins.bytes + top + fenceposts
  *
- * An arena knows chunks and batches of blocks (void **, n), and never a thread cache. Blocks that are parked, fast or in the inbox keep their
+ * An arena knows chunks and batches of blocks (void **, n), and never a thread cache. Blocks that are cached, parked, fast or in the inbox keep their
  * in-use seal and their neighbours' P bits; everything else that is free is merged, sealed as binned, and in a bin.
  *
  * Locks: everything but `inbox`, `inbox_bytes`, `threads` (atomics) needs `lock`. lock_enter may refuse (fork is under way, or a signal
@@ -18,13 +18,11 @@
 
 #define ARENA_STEP 64    /* chunks of backlogs that one critical section merges at most, and as many that it sorts */
 #define ARENA_LIMIT 1024 /* ids are below this */
-#define FAST_BINS 63     /* chunk sizes 32 to 1024; those above M_MXFAST only for batches that will soon be wanted again */
+#define FAST_BINS 63     /* chunk sizes 32 to 1024; those above M_MXFAST only of what will soon be wanted again, or swept */
 #define FAST_LANES 8
-#define PARK_SLOTS 65 /* kinds of batches that can be parked; what a slot means is the cache's matter */
-#define PARK_DEPTH 2  /* batches a slot */
-#define PARK_MAX 64   /* blocks a batch */
-#define PARK_SHARE 16 /* parked batches hold at most 1/16 of the arena, or what every arena may hold */
-#define PARK_BYTES KIB(256)
+#define BATCH_MAX 64           /* blocks that an arena gives or takes at a time */
+#define UNMERGED_SHARE_FAST 16 /* of the arena, or so much of every one, may lie unmerged before what arrives in the inbox is merged */
+#define UNMERGED_BYTES KIB(256)
 #define LEND_SHARE 64       /* an arena lends when this share of it is free, */
 #define LEND_BYTES KIB(128) /* and this much */
 #define LENDERS 8           /* arenas that are looked at */
@@ -44,11 +42,6 @@ struct fast_bin {
     void *lane[FAST_LANES];       /* chains of blocks, linked by covered links */
     const void *from[FAST_LANES]; /* the block whose link led to the lane's first: for the message if it leads astray */
     uint32_t count;
-};
-
-struct parked_batch {
-    uint32_t count;
-    void *mem[PARK_MAX];
 };
 
 enum purge_state {
@@ -78,10 +71,9 @@ struct tend {
 
 /* Fast blocks that are merged in address order (sweep.c). */
 struct sweep {
-    unsigned left;         /* blocks that are still to leave their fast bins; then */
     struct region *region; /* this one is gone over, NULL: none is, */
-    struct chunk *at;      /* and has come so far */
-    size_t loose;          /* blocks in no list */
+    struct chunk *at;      /* and it has come so far */
+    size_t loose;          /* blocks in no list, but for mistakes only while a region is gone over */
 };
 
 struct arena {
@@ -111,7 +103,7 @@ struct arena {
     size_t purging_clean;  /* and how much that was before */
     size_t counted_clean;  /* as much of bins.clean and purging_clean as counts as given back */
     size_t top_low;        /* least of what lay touched at the top in this window */
-    size_t unmerged_low;   /* and of fast_bytes + parked_bytes */
+    size_t fast_low;       /* and of fast_bytes */
     struct tend tend;
 
     struct fast_bin fast[FAST_BINS];
@@ -119,13 +111,10 @@ struct arena {
     uint32_t fast_count; /* and how many */
     struct sweep sweep;
     void *inbox_rest; /* the part of the inbox that was fetched but not looked at yet */
-    size_t parked_bytes;
     struct bins bins;
 
     void *inbox __attribute__((aligned(CACHE_LINE))); /* chain of blocks that others sent home; atomic */
     size_t inbox_bytes;                               /* of inbox and inbox_rest; atomic */
-
-    struct parked_batch parked[PARK_SLOTS][PARK_DEPTH] __attribute__((aligned(CACHE_LINE)));
 };
 
 enum arena_status {
@@ -186,15 +175,21 @@ static inline void arena_count_clean(struct arena *arena) {
 /* The smallest rest that is cut off a chunk: less, and it lies about until its neighbour is freed, sorted, searched and of no use. */
 static inline size_t arena_least_rest(size_t size) { return max_size(CHUNK_MIN, size / REST_SHARE); }
 
-/* Some of what lay unmerged was handed out. */
-static inline void arena_note_unmerged(struct arena *arena) {
-    size_t bytes = arena->fast_bytes + arena->parked_bytes;
-    if (bytes < arena->unmerged_low) arena->unmerged_low = bytes;
+/* Some of what lay in fast bins was handed out. */
+static inline void arena_note_fast(struct arena *arena) { arena->fast_low = min_size(arena->fast_low, arena->fast_bytes); }
+
+/* Pointers from one array to another, aligned words: who looks for a block meanwhile reads the old pointer or the new one, and only compares it. */
+static inline void slots_move(void **to, void **from, unsigned n) {
+#ifdef __SANITIZE_THREAD__
+    for (unsigned i = 0; i < n; i++) store_relaxed(&to[i], load_relaxed(&from[i]));
+#else
+    __builtin_memmove(to, from, n * sizeof *to);
+#endif
 }
 
 /* Free but not merged; may be asked without the lock. */
 static inline size_t arena_uncoalesced(const struct arena *arena) {
-    return load_relaxed(&arena->fast_bytes) + load_relaxed(&arena->parked_bytes) + load_relaxed(&arena->inbox_bytes);
+    return load_relaxed(&arena->fast_bytes) + load_relaxed(&arena->inbox_bytes);
 }
 
 /* How many critical sections merge all that lies unmerged now: others may go on adding. A sweep handles each block twice. */
@@ -238,10 +233,9 @@ enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, 
 /* One block with mem aligned to `align`, more than 16. */
 enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, unsigned means, void **mem);
 
-/* Up to `want` blocks (at most PARK_MAX) of at least `size` for slot `slot`: a parked batch, or fresh ones in address order (the smallest: every
- * other one first); all carry the key (a stale pointer to one of them is a double free as well). *count > 0 exactly if ARENA_OK; it is written
- * under the lock, so that a forked child finds the blocks. */
-enum arena_status arena_take(struct arena *arena, unsigned slot, size_t size, unsigned want, unsigned means, void **mem, unsigned *count);
+/* Up to `want` blocks (at most BATCH_MAX) of at least `size`, fresh ones in address order (the smallest: every other one first); all carry the key (a stale
+ * pointer to one of them is a double free as well). *count > 0 exactly if ARENA_OK; it is written under the lock, so that a forked child finds the blocks. */
+enum arena_status arena_take(struct arena *arena, size_t size, unsigned want, unsigned means, void **mem, unsigned *count);
 
 /* Grows or shrinks a block in place. False: it is as it was. */
 bool arena_resize(struct arena *arena, void *mem, size_t size);
@@ -253,9 +247,17 @@ bool arena_resize(struct arena *arena, void *mem, size_t size);
 /* One block of this arena: into a fast bin where its size allows, else merged into the bins. */
 void arena_free(struct arena *arena, void *mem, unsigned *left);
 
-/* n blocks of this arena for slot `slot`, which carry the key and have been checked: kept together if there is room, else given back one by one: small
- * ones, and with `keep` all that can be, to fast bins. With a slot from PARK_SLOTS up they are merged. n <= PARK_MAX. */
-void arena_park(struct arena *arena, unsigned slot, bool keep, void **mem, unsigned n, unsigned *left);
+enum arena_way {
+    ARENA_MERGED, /* but where a sweep will merge all at once, into fast bins until then */
+    ARENA_FAST    /* those up to M_MXFAST into fast bins */
+};
+
+/* n blocks of this arena, which carry the key and have been checked. n <= BATCH_MAX. */
+void arena_put(struct arena *arena, enum arena_way way, void **mem, unsigned n, unsigned *left);
+
+/* *count blocks of any arenas, which carry the key, at most BATCH_MAX: those of `mine` go in, others are sent home; *count is 0 then. *torn (or NULL) is set
+ * while a pointer may be in two places. */
+void arena_return(struct arena *mine, enum arena_way way, void **mem, unsigned *count, uint32_t *torn);
 
 /* n blocks of this arena, from a thread of another: into the inbox. Waits only where that is far too full. */
 void arena_send(struct arena *arena, void **mem, unsigned n, unsigned *left);
@@ -263,14 +265,14 @@ void arena_send(struct arena *arena, void **mem, unsigned n, unsigned *left);
 /* An arena that has lost its last thread: merges everything and trims. */
 void arena_settle(struct arena *arena);
 
-/* Where a block that carries the key is: NULL if in no list of this arena. Looks at the inbox, the fast bin of the block's size and all parked batches. */
+/* Where a block that carries the key and the seal of a block in use is: NULL if in no list of this arena. Looks at the inbox. */
 const char *arena_holds(struct arena *arena, const void *mem);
 
-enum arena_backlog { BACKLOG_INBOX = 1, BACKLOG_FAST = 2, BACKLOG_PARKED = 4, BACKLOG_ALL = 7 };
+enum arena_backlog { BACKLOG_INBOX = 1, BACKLOG_FAST = 2, BACKLOG_ALL = 3 };
 
 /* --- purge.c ------------------------------------------------------------------------------------------------------------------------------- */
 
-/* Merges fast, inbox and parked blocks, gives back (purge) whole pages in free chunks and what lies free at the top beyond `pad` bytes. True if
+/* Merges fast and inbox blocks, gives back (purge) whole pages in free chunks and what lies free at the top beyond `pad` bytes. True if
  * anything went back to the system. */
 bool arena_trim(struct arena *arena, size_t pad, bool purge);
 
@@ -302,7 +304,7 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed);
 
 /* A batch, of `arena` or of one that has much: *count = how many; 0: arena_serve may still have one. Never a mapping: where a fork finds a thread between a
  * batch and a magazine, the child takes what it finds for blocks of arenas. */
-void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem, unsigned *count);
+void arena_serve_batch(struct arena *arena, size_t size, unsigned want, void **mem, unsigned *count);
 
 #define ARENA_LIST_LINE "corrupted double-linked list"
 

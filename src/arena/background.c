@@ -1,7 +1,7 @@
 /* background.c: see background.h. SPDX-License-Identifier: MIT */
 #include "arena/background.h"
 
-#include "arena/arena.h"
+#include "arena/depot.h"
 #include "conf/conf.h"
 #include "heap/retain.h"
 #include "os/os.h"
@@ -20,7 +20,8 @@ uint32_t background_due, background_asleep;
 
 /* What lies free goes back, as far as it is time. True if nothing is left to wait for. */
 static bool pass(void) {
-    bool rest = true;
+    depot_tend(&arena_main, os_clock());
+    bool rest = load_relaxed(&depot_bytes) == 0;
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) rest &= arena_tend(arena_of_id(id), os_clock(), BUDGET);
     retain_shed();
     return rest && load_relaxed(&retained_bytes) == 0;

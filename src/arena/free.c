@@ -3,7 +3,7 @@
  *   fast        small and no cache took it, or in a batch that will be wanted again: into its fast bin, unmerged
  *   merge       with a free chunk before it, with a free chunk or the top behind it; into top, or into the unsorted bin
  *   trim        when much touched memory lies at the top, when a region other than the top's is wholly free
- *   park, send  batches that a cache gives back: kept whole, or put into the inbox of an arena that isn't the thread's
+ *   send        batches that are of an arena that isn't the thread's: into its inbox
  *
  * A block is what its seal says. Everything read from a neighbour is checked against that neighbour's own seal before it is believed.
  * SPDX-License-Identifier: MIT */
@@ -167,7 +167,7 @@ size_t arena_merge_clean(struct arena *arena, struct chunk *chunk, struct span c
  * in the merges themselves one waits for the other. Nothing read here is believed. */
 static void prefetch_neighbours(const struct arena *arena, void **mem, unsigned n) {
     struct chunk *before[ARENA_STEP];
-    _Static_assert(PARK_MAX <= ARENA_STEP, "batches fit");
+    _Static_assert(BATCH_MAX <= ARENA_STEP, "batches fit");
     for (unsigned i = 0; i < n; i++) {
         struct chunk *chunk = chunk_of(mem[i]);
         /* prev_size is the user's where the chunk before is in use. */
@@ -394,15 +394,18 @@ static void trim_by_threshold(struct arena *arena) {
 
 /* --- backlogs -------------------------------------------------------------------------------------------------------------------------------- */
 
-static ALWAYS_INLINE void fast_push(struct arena *arena, void *mem, size_t size) {
+static ALWAYS_INLINE void fast_push(struct arena *arena, struct chunk *chunk, uint64_t head) {
     lock_count_chunk();
+    void *mem = chunk_mem(chunk);
+    size_t size = head_size(head);
     struct fast_bin *bin = &arena->fast[size / CHUNK_ALIGN - 2];
     void **lane = &bin->lane[bin->count++ % FAST_LANES];
+    chunk_set(chunk, size, (uint32_t)(head & FLAG_MASK),
+              TAG_LOOSE | arena->id); /* now, while it is near: a sweep need not come by for that */
     link_store(mem, *lane);
     key_set(mem);
     *lane = mem;
-    store_relaxed(&arena->fast_bytes, arena->fast_bytes + size);
-    arena->fast_count++;
+    arena_count_fast(arena, 1, (ptrdiff_t)size);
 }
 
 /* The link in a block of a chain, checked before anybody follows it. */
@@ -431,8 +434,8 @@ static unsigned chain_pop(struct arena *arena, void **chain, unsigned most, void
     return n;
 }
 
-/* How much may lie parked, and how much in all before the inbox is merged. */
-static size_t unmerged_room(const struct arena *arena) { return max_size(PARK_BYTES, arena->system_bytes / PARK_SHARE); }
+/* How much may lie unmerged before the inbox is merged. */
+static size_t unmerged_room(const struct arena *arena) { return max_size(UNMERGED_BYTES, arena->system_bytes / UNMERGED_SHARE_FAST); }
 
 static size_t bytes_of(void **mem, unsigned n) {
     size_t bytes = 0;
@@ -449,11 +452,13 @@ static size_t fast_most(bool all) {
 /* Of n blocks, whose seals the caller has checked, those up to `most` bytes go into fast bins, the others are merged. Bytes of the largest chunk that
  * came of it. */
 static size_t put(struct arena *arena, void **mem, unsigned n, size_t most, const char *line) {
+    if (arena->sweep.region != NULL) most = 0; /* it would not know which are in lists */
     unsigned rest = most == 0 ? n : 0;
     for (unsigned i = 0; most != 0 && i < n; i++) {
-        size_t size = chunk_size(chunk_of(mem[i]));
-        if (size - CHUNK_MIN <= most - CHUNK_MIN) { /* smaller than any: no size of ours */
-            fast_push(arena, mem[i], size);
+        struct chunk *chunk = chunk_of(mem[i]);
+        uint64_t head = chunk_head(chunk);
+        if (head_size(head) - CHUNK_MIN <= most - CHUNK_MIN) { /* smaller than any: no size of ours */
+            fast_push(arena, chunk, head);
         } else {
             store_relaxed(&mem[rest++], mem[i]); /* a walk may look at the caller's array */
         }
@@ -494,7 +499,7 @@ void arena_receive(struct arena *arena) {
 
 static COLD _Noreturn void bad_fast(struct arena *arena, const void *from, void *mem, size_t size, const char *line) {
     struct chunk *chunk = chunk_of(mem);
-    bool ours = bins_range(&arena->bins, chunk) && chunk_tag(chunk) == (TAG_IN_USE | arena->id);
+    bool ours = bins_range(&arena->bins, chunk) && chunk_tag(chunk) == (TAG_LOOSE | arena->id);
     if (!ours || !key_matches(mem)) {
         fatal(line,
               "the fast bin for chunks of %zu bytes leads to %p, which is no free block of arena %u; something wrote to the block at %p "
@@ -505,8 +510,8 @@ static COLD _Noreturn void bad_fast(struct arena *arena, const void *from, void 
     fatal(line, "free block at %p: its link is %p, which can't be; something wrote to this memory after it was freed", mem, link_load(mem));
 }
 
-/* What a link says is believed when the block that it leads to is taken: in range, sealed, of the bin's size, with the key. The last of each lane
- * has none. */
+/* What a link says is believed when the block that it leads to is taken: in range, sealed as loose, of the bin's size, with the key. The last of each lane
+ * has none. Taken, a block is in use for the arena. */
 unsigned arena_pop_fast(struct arena *arena, unsigned index, unsigned most, void **mem, const char *line) {
     struct fast_bin *bin = &arena->fast[index];
     size_t size = (index + 2) * CHUNK_ALIGN;
@@ -514,18 +519,20 @@ unsigned arena_pop_fast(struct arena *arena, unsigned index, unsigned most, void
     for (; n < most && count != 0; n++) {
         unsigned at = --count % FAST_LANES;
         void *block = bin->lane[at];
-        bool good = bins_range(&arena->bins, chunk_of(block)) && chunk_tag(chunk_of(block)) == (TAG_IN_USE | arena->id) &&
-                    chunk_size(chunk_of(block)) == size && key_matches(block) && (link_load(block) != NULL) == (count >= FAST_LANES);
+        struct chunk *chunk = chunk_of(block);
+        uint64_t head = bins_range(&arena->bins, chunk) ? chunk_head(chunk) : 0;
+        bool good = head != 0 && head_tag(head, chunk) == (TAG_LOOSE | arena->id) && head_size(head) == size && key_matches(block) &&
+                    (link_load(block) != NULL) == (count >= FAST_LANES);
         if (UNLIKELY(!good)) bad_fast(arena, bin->from[at], block, size, line);
+        chunk_set(chunk, size, (uint32_t)(head & FLAG_MASK), TAG_IN_USE | arena->id);
         bin->lane[at] = link_load(block);
         bin->from[at] = block;
         prefetch(bin->lane[at]);
         store_relaxed(&mem[n], block);
     }
     bin->count = count;
-    store_relaxed(&arena->fast_bytes, arena->fast_bytes - n * size);
-    arena->fast_count -= n;
-    arena_note_unmerged(arena);
+    arena_count_fast(arena, -(int)n, -(ptrdiff_t)(n * size));
+    arena_note_fast(arena);
     return n;
 }
 
@@ -542,27 +549,10 @@ static unsigned merge_fast(struct arena *arena, unsigned step) {
     return n;
 }
 
-static unsigned merge_parked(struct arena *arena, unsigned step) {
-    unsigned n = 0;
-    for (unsigned slot = 0; slot < PARK_SLOTS && arena->parked_bytes != 0; slot++) {
-        for (unsigned depth = 0; depth < PARK_DEPTH && n < step; depth++) {
-            struct parked_batch *batch = &arena->parked[slot][depth];
-            unsigned got = min_unsigned(batch->count, step - n);
-            void **mem = batch->mem + batch->count - got;
-            store_relaxed(&arena->parked_bytes, arena->parked_bytes - bytes_of(mem, got));
-            batch->count -= got;
-            merge_blocks(arena, mem, got, "free(): invalid pointer");
-            n += got;
-        }
-    }
-    return n;
-}
-
 unsigned arena_merge_backlog(struct arena *arena, unsigned kinds) {
     unsigned n = 0;
     if (kinds & BACKLOG_INBOX && (arena->inbox_rest != NULL || load_relaxed(&arena->inbox) != NULL)) n += empty_inbox(arena, 0);
     if (kinds & BACKLOG_FAST) n += spend(arena, merge_fast(arena, arena->steps));
-    if (kinds & BACKLOG_PARKED) n += spend(arena, merge_parked(arena, arena->steps));
     return n;
 }
 
@@ -581,10 +571,11 @@ void arena_free(struct arena *arena, void *mem, unsigned *left) {
     }
     store_relaxed(left, *left - 1);
     struct chunk *chunk = check_block(arena, mem, "free(): invalid pointer");
-    size_t size = chunk_size(chunk);
-    if (size <= fast_most(false)) {
+    uint64_t head = chunk_head(chunk);
+    size_t size = head_size(head);
+    if (size <= fast_most(false) && arena->sweep.region == NULL) {
         arena_check_behind(arena, chunk, size, "free(): invalid next size (fast)");
-        fast_push(arena, mem, size);
+        fast_push(arena, chunk, head);
     } else {
         key_clear(mem);
         settle_in(arena, arena_merge(arena, chunk));
@@ -592,34 +583,44 @@ void arena_free(struct arena *arena, void *mem, unsigned *left) {
     lock_leave(&arena->lock);
 }
 
-/* An empty place for a batch of `slot`, if there is room. */
-static struct parked_batch *parking_place(struct arena *arena, unsigned slot, void **mem, unsigned n) {
-    for (unsigned depth = 0; depth < PARK_DEPTH && slot < PARK_SLOTS; depth++) {
-        struct parked_batch *batch = &arena->parked[slot][depth];
-        if (batch->count != 0) continue;
-        size_t bytes = arena->parked_bytes + bytes_of(mem, n);
-        if (bytes > unmerged_room(arena)) return NULL;
-        store_relaxed(&arena->parked_bytes, bytes);
-        return batch;
-    }
-    return NULL;
-}
-
-void arena_park(struct arena *arena, unsigned slot, bool keep, void **mem, unsigned n, unsigned *left) {
+void arena_put(struct arena *arena, enum arena_way way, void **mem, unsigned n, unsigned *left) {
     if (!arena_enter(arena)) {
         arena_send(arena, mem, n, left);
         return;
     }
     store_relaxed(left, *left - n);
-    struct parked_batch *batch = parking_place(arena, slot, mem, n);
     spend(arena, n);
-    if (batch != NULL) {
-        memcpy(batch->mem, mem, n * sizeof *mem);
-        batch->count = n;
-    } else {
-        settle_in(arena, put(arena, mem, n, slot >= PARK_SLOTS ? 0 : fast_most(keep), "free(): invalid pointer"));
-    }
+    size_t most = way == ARENA_FAST ? fast_most(false) : arena_sweeps(arena) ? fast_most(true) : 0;
+    settle_in(arena, put(arena, mem, n, most, "free(): invalid pointer"));
     lock_leave(&arena->lock);
+}
+
+void arena_return(struct arena *mine, enum arena_way way, void **mem, unsigned *count, uint32_t *torn) {
+    while (*count != 0) {
+        unsigned total = *count, rest = total;
+        struct chunk *last = chunk_of(mem[total - 1]);
+        uint32_t id = chunk_tag(last);
+        if (UNLIKELY(!tag_in_use(id))) {
+            fatal("free(): invalid pointer", "cached block at %p: its header 0x%lx was overwritten after it was freed", chunk_mem(last),
+                  (unsigned long)chunk_head(last));
+        }
+        /* Those of the same owner move to the end; mostly they all are. */
+        if (torn != NULL) store_relaxed(torn, 1);
+        for (unsigned i = total; i-- > 0;) {
+            void *block = mem[i];
+            if (chunk_tag(chunk_of(block)) != id) continue;
+            if (--rest == i) continue;
+            store_relaxed(&mem[i], mem[rest]);
+            store_relaxed(&mem[rest], block);
+        }
+        if (torn != NULL) store_relaxed(torn, 0);
+        struct arena *arena = arena_of_id(id);
+        if (arena == mine) {
+            arena_put(arena, way, mem + rest, total - rest, count);
+        } else {
+            arena_send(arena, mem + rest, total - rest, count);
+        }
+    }
 }
 
 /* --- the inbox --------------------------------------------------------------------------------------------------------------------------------- */
@@ -690,18 +691,6 @@ const char *arena_holds(struct arena *arena, const void *mem) {
     if (!arena_enter(arena)) return NULL;
     const char *where = NULL;
     if (chain_holds(arena, load_acquire(&arena->inbox), mem) || chain_holds(arena, arena->inbox_rest, mem)) where = "the inbox";
-    size_t index = chunk_size(chunk_of(mem)) / CHUNK_ALIGN - 2;
-    for (unsigned lane = 0; lane < FAST_LANES && index < FAST_BINS; lane++) {
-        if (chain_holds(arena, arena->fast[index].lane[lane], mem)) where = "a fast bin";
-    }
-    for (unsigned slot = 0; slot < PARK_SLOTS && where == NULL && arena->parked_bytes != 0; slot++) {
-        for (unsigned depth = 0; depth < PARK_DEPTH; depth++) {
-            const struct parked_batch *batch = &arena->parked[slot][depth];
-            for (unsigned i = 0; i < batch->count; i++) {
-                if (batch->mem[i] == mem) where = "a parked batch";
-            }
-        }
-    }
     lock_leave(&arena->lock);
     return where;
 }

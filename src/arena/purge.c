@@ -293,8 +293,8 @@ static bool end_window(struct arena *arena, uint64_t now, uint64_t window) {
     struct tend *tend = &arena->tend;
     size_t touched = arena_touched_top(arena), top = min_size(arena->top_low, touched),
            holes = min_size(arena->bins.dirty_low, arena->bins.dirty);
-    size_t unmerged = arena->fast_bytes + arena->parked_bytes, old = min_size(arena->unmerged_low, unmerged);
-    if (window == 0) top = touched, holes = arena->bins.dirty, old = unmerged;
+    size_t fast = arena->fast_bytes, old = min_size(arena->fast_low, fast);
+    if (window == 0) top = touched, holes = arena->bins.dirty, old = fast;
     if (!conf_slides()) top = 0; /* then what may lie at the top is the user's affair */
     learn(tend, now, window);
     size_t due = top + holes > tend->hold ? top + holes - tend->hold : 0, from_top = min_size(due, top);
@@ -314,8 +314,8 @@ static bool end_window(struct arena *arena, uint64_t now, uint64_t window) {
     store_relaxed(&tend->window, now);
     arena->bins.dirty_low = arena->bins.dirty;
     arena->top_low = arena_touched_top(arena);
-    arena->unmerged_low = unmerged;
-    return 2 * old > unmerged || load_relaxed(&arena->inbox) != NULL || arena->inbox_rest != NULL;
+    arena->fast_low = fast;
+    return 2 * old > fast || load_relaxed(&arena->inbox) != NULL || arena->inbox_rest != NULL;
 }
 
 static bool is_still(const struct arena *arena) { return load_relaxed(&arena->tend.is_still) && load_relaxed(&arena->tend.due) == 0; }

@@ -1,6 +1,6 @@
 /* serve.c: a request is met from somewhere: when an arena refuses, the spare; when it has no memory, the main arena; at last a mapping.
  * SPDX-License-Identifier: MIT */
-#include "arena/arena.h"
+#include "arena/depot.h"
 #include "base/probe.h"
 #include "conf/conf.h"
 #include "heap/mapped.h"
@@ -31,7 +31,12 @@ static struct arena *next_lender(const struct arena *borrower, uint32_t *looked)
 void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) {
     void *mem = NULL;
     if (UNLIKELY(size >= CHUNK_MAX || align >= CHUNK_MAX - size)) return NULL;
-    enum arena_status status = ask(arena, size, align, MEANS_MERGE | MEANS_MAP, &mem, zeroed);
+    bool much = depot_is_much(); /* it shall be there when all is merged */
+    enum arena_status status = ask(arena, size, align, much ? 0 : MEANS_MERGE | MEANS_MAP, &mem, zeroed);
+    if (status == ARENA_FULL && much) {
+        depot_empty(arena);
+        status = ask(arena, size, align, MEANS_MERGE | MEANS_MAP, &mem, zeroed);
+    }
     if (status == ARENA_REFUSED && !(load_relaxed(&arena_spare()->lock.word) & LOCK_FORK)) {
         arena = arena_spare();
         status = ask(arena, size, align, MEANS_MERGE | MEANS_MAP, &mem, zeroed);
@@ -69,12 +74,17 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
     return mapped_alloc(size, align, zeroed);
 }
 
-void arena_serve_batch(struct arena *arena, unsigned slot, size_t size, unsigned want, void **mem, unsigned *count) {
+void arena_serve_batch(struct arena *arena, size_t size, unsigned want, void **mem, unsigned *count) {
     store_relaxed(count, 0);
-    enum arena_status status = arena_take(arena, slot, size, want, MEANS_MERGE, mem, count);
+    bool much = depot_is_much();
+    enum arena_status status = arena_take(arena, size, want, much ? 0 : MEANS_MERGE, mem, count);
+    if (status == ARENA_FULL && much) {
+        depot_empty(arena);
+        status = arena_take(arena, size, want, MEANS_MERGE, mem, count);
+    }
     uint32_t looked = 0;
     for (struct arena *lender; status == ARENA_FULL && (lender = next_lender(arena, &looked)) != NULL;) {
-        if (arena_take(lender, slot, size, want, 0, mem, count) == ARENA_OK) return;
+        if (arena_take(lender, size, want, 0, mem, count) == ARENA_OK) return;
     }
-    if (status == ARENA_FULL) arena_take(arena, slot, size, want, MEANS_GROW, mem, count);
+    if (status == ARENA_FULL) arena_take(arena, size, want, MEANS_GROW, mem, count);
 }

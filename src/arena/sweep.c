@@ -1,10 +1,12 @@
 /* sweep.c: merges very many fast blocks by going over the arena in address order.
  *
  * Block by block, in the order in which they were freed, each merge waits for the memory of its neighbours and of the chunks beside those in their bins. Where
- * a large part of the arena lies in fast bins it is cheaper to go over all of it: first every block leaves its list and is sealed as `loose`, then chunk after
- * chunk is looked at, and loose ones that follow each other become one. Both in bounded parts, with the lock let go between; whoever merges next goes on.
- * Meanwhile loose blocks count as fast. SPDX-License-Identifier: MIT */
+ * a large part of the arena lies in fast bins it is cheaper to go over all of it. What lies in fast bins is sealed as `loose`: so the lists are forgotten, all
+ * at once, and chunk after chunk is looked at; loose ones that follow each other become one. In bounded parts, with the lock let go between; whoever merges
+ * next goes on. Meanwhile loose blocks count as fast, and nothing comes into fast bins. SPDX-License-Identifier: MIT */
 #include "arena/arena.h"
+
+#include <string.h>
 
 #include "os/report.h"
 
@@ -16,24 +18,11 @@ static bool worth_it(const struct arena *arena) {
     return arena->fast_bytes >= SWEEP_LEAST && arena->fast_bytes > arena->system_bytes / SWEEP_SHARE;
 }
 
-bool arena_sweeps(const struct arena *arena) { return arena->sweep.region != NULL || arena->sweep.left != 0 || worth_it(arena); }
+bool arena_sweeps(const struct arena *arena) { return arena->sweep.region != NULL || worth_it(arena); }
 
-/* Takes up to `most` blocks out of their fast bins. */
-static unsigned loosen(struct arena *arena, unsigned most) {
-    void *mem[ARENA_STEP];
-    unsigned n = 0;
-    for (unsigned index = 0; index < FAST_BINS && n < most; index++) {
-        unsigned got = arena_pop_fast(arena, index, min_unsigned(most - n, ARENA_STEP), mem, sweep_line);
-        for (unsigned i = 0; i < got; i++) {
-            struct chunk *chunk = chunk_of(mem[i]);
-            key_clear(mem[i]);
-            chunk_set(chunk, chunk_size(chunk), (chunk_head(chunk) & FLAG_P) | arena->flag_a, TAG_LOOSE | arena->id);
-        }
-        arena_count_fast(arena, (int)got, (ptrdiff_t)got * (index + 2) * CHUNK_ALIGN);
-        n += got;
-    }
-    arena->sweep.loose += n;
-    return n;
+static void forget_lists(struct arena *arena) {
+    memset(arena->fast, 0, sizeof arena->fast);
+    arena->sweep.loose = arena->fast_count;
 }
 
 static COLD _Noreturn void bad_chunk(struct arena *arena, const struct chunk *chunk) {
@@ -100,12 +89,10 @@ static unsigned go_over(struct arena *arena, unsigned most) {
 }
 
 unsigned arena_sweep(struct arena *arena, unsigned most) {
-    struct sweep *sweep = &arena->sweep;
     if (most == 0) return 0;
-    if (sweep->region != NULL) return max_unsigned(go_over(arena, most), 1);
-    if (sweep->left == 0) sweep->left = arena->fast_count;
-    unsigned n = loosen(arena, min_unsigned(most, sweep->left));
-    sweep->left = n != 0 ? sweep->left - n : 0; /* others may have taken the rest */
-    if (sweep->left == 0) arena_sweep_region(arena, arena->regions);
-    return max_unsigned(n, 1);
+    if (arena->sweep.region == NULL) {
+        forget_lists(arena);
+        arena_sweep_region(arena, arena->regions);
+    }
+    return max_unsigned(go_over(arena, most), 1);
 }

@@ -205,48 +205,9 @@ static bool below_ceiling(const struct cache *cache, size_t more) {
     return cache->held >= 0 && cache->held + (ptrdiff_t)more < cache->ceiling;
 }
 
-/* Whether the arena should leave blocks unmerged because they cost nothing: as for the magazines, but for those that are no longer held. */
-static bool keeps(const struct cache *cache) {
-    size_t unmerged = arena_uncoalesced(cache->arena);
-    return below_ceiling(cache, unmerged) && unmerged <= cache->budget + cache->swing;
-}
-
-/* The blocks in transit, which are in no magazine any more, go home. All are of one class, or that is CLASS_COUNT. */
-static void send_home(struct cache *cache, unsigned size_class) {
-    while (cache->in_transit != 0) {
-        unsigned total = cache->in_transit, rest = total;
-        struct chunk *last = chunk_of(cache->transit[total - 1]);
-        uint32_t id = chunk_tag(last);
-        if (UNLIKELY(!tag_in_use(id))) {
-            fatal("free(): invalid pointer", "cached block at %p: its header 0x%lx was overwritten after it was freed", chunk_mem(last),
-                  (unsigned long)chunk_head(last));
-        }
-        /* Those of the same owner move to the end; mostly they all are. */
-        store_relaxed(&cache->torn, 1);
-        for (unsigned i = total; i-- > 0;) {
-            void *mem = cache->transit[i];
-            if (chunk_tag(chunk_of(mem)) != id) continue;
-            if (--rest == i) continue;
-            store_relaxed(&cache->transit[i], cache->transit[rest]);
-            store_relaxed(&cache->transit[rest], mem);
-        }
-        store_relaxed(&cache->torn, 0);
-        struct arena *arena = arena_of_id(id);
-        if (arena == cache->arena) {
-            arena_park(arena, size_class, keeps(cache), cache->transit + rest, total - rest, &cache->in_transit);
-        } else {
-            arena_send(arena, cache->transit + rest, total - rest, &cache->in_transit);
-        }
-    }
-}
-
-/* Aligned words: who looks for a block meanwhile reads the old pointer or the new one, and only compares it. */
-static void move_slots(void **to, void **from, unsigned n) {
-#ifdef __SANITIZE_THREAD__
-    for (unsigned i = 0; i < n; i++) store_relaxed(&to[i], load_relaxed(&from[i]));
-#else
-    memmove(to, from, n * sizeof *to);
-#endif
+/* The blocks in transit, which are in no magazine any more, go home. */
+static void send_home(struct cache *cache, enum arena_way way) {
+    arena_return(cache->arena, way, cache->transit, &cache->in_transit, &cache->torn);
 }
 
 /* The older n blocks of a magazine leave it, to be parked or merged; it is shrunk first, so that no pointer is in two places. */
@@ -257,15 +218,17 @@ static void flush_older(struct cache *cache, unsigned size_class, unsigned n, bo
     n = min_unsigned(n, min_unsigned(count, TRANSIT_MAX));
     count_class(cache, size_class, -(int)n);
     store_relaxed(&cache->torn, 1);
-    move_slots(cache->transit, magazine->bottom, n);
-    move_slots(magazine->bottom, magazine->bottom + n, count - n);
+    slots_move(cache->transit, magazine->bottom, n);
+    slots_move(magazine->bottom, magazine->bottom + n, count - n);
     store_relaxed(&magazine->top, magazine->top - n);
     store_relaxed(&cache->in_transit, n);
     store_relaxed(&cache->torn, 0);
-    send_home(cache, park && !cache->quiet ? size_class : CLASS_COUNT);
+    park &= !cache->quiet;
+    if (park && size_class < DEPOT_SLOTS && depot_put(size_class, cache->transit, n, &cache->in_transit)) return;
+    send_home(cache, park ? ARENA_FAST : ARENA_MERGED);
 }
 
-/* Everything leaves, of all classes at once, and none of it is parked. */
+/* Everything leaves, of all classes at once, to be merged. */
 static void flush_all(struct cache *cache) {
     unsigned size_class = 2;
     while (size_class < CLASS_COUNT) {
@@ -285,7 +248,7 @@ static void flush_all(struct cache *cache) {
         }
         store_relaxed(&cache->in_transit, n);
         store_relaxed(&cache->torn, 0);
-        send_home(cache, CLASS_COUNT);
+        send_home(cache, ARENA_MERGED);
     }
 }
 
@@ -305,7 +268,7 @@ static void move_magazine(struct cache *cache, unsigned size_class, unsigned lim
     show(cache, size_class);
     unsigned count = (unsigned)(magazine->top - magazine->bottom);
     void **slots = limit <= WIDE_MAX ? cache->wide[size_class] : cache->deep[size_class];
-    move_slots(slots, magazine->bottom, count);
+    slots_move(slots, magazine->bottom, count);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     store_release(&magazine->top, slots + count);
     magazine->bottom = slots;
@@ -471,6 +434,7 @@ static COLD void tend(struct cache *cache, uint64_t now) {
     background_poke();
     uint64_t budget = since / 8 < TEND_LONGEST ? since / 8 : TEND_LONGEST;
     if ((now - cache->aged) / 1000000 >= decay) shed(cache, now);
+    depot_tend(cache->arena, now);
     arena_tend(cache->arena, now, budget);
     struct arena *other = arena_of_id(cache->turns / CACHE_TEND % load_acquire(&seal.arenas));
     if (other != cache->arena) arena_tend(other, now, budget);
@@ -548,8 +512,12 @@ static void *refill(struct cache *cache, unsigned size_class) {
     watch_refill(cache, size_class);
     widen(cache, size_class);
     if (limit_of(cache, size_class) == 0) return NULL; /* nothing to watch */
-    unsigned want = size_class <= CLASS_EXACT ? min_unsigned(limit_of(cache, size_class), WIDE_MAX) / 2 + 1 : 1;
-    arena_serve_batch(arena_less_busy(cache->arena), size_class, class_size(size_class), want, cache->transit, &cache->in_transit);
+    unsigned half = size_class <= CLASS_EXACT ? limit_of(cache, size_class) / 2 + 1 : 1;
+    if (size_class < DEPOT_SLOTS) depot_take(size_class, min_unsigned(half, TRANSIT_MAX), cache->transit, &cache->in_transit);
+    if (cache->in_transit == 0) {
+        arena_serve_batch(arena_less_busy(cache->arena), class_size(size_class), min_unsigned(half, WIDE_MAX / 2 + 1), cache->transit,
+                          &cache->in_transit);
+    }
     if (cache->in_transit == 0) return NULL;
     count_class(cache, size_class, (int)cache->in_transit);
     struct magazine *magazine = &cache->magazine[size_class];
@@ -567,7 +535,7 @@ static void *refill(struct cache *cache, unsigned size_class) {
     store_relaxed(&cache->transit[0], cache->transit[--left]);
     store_relaxed(&cache->in_transit, left);
     store_relaxed(&cache->torn, 0);
-    if (cache->in_transit != 0) send_home(cache, size_class);
+    if (cache->in_transit != 0) send_home(cache, ARENA_FAST);
     missed(cache, size_class);
     watch_on(cache, size_class);
     key_clear(mem);
@@ -658,6 +626,7 @@ bool cache_relieve(size_t needed, unsigned *tries) {
         flush_all(cache);
         slow_leave(cache);
     }
+    depot_empty(arena_mine(cache));
     retain_release();
     if (!limited) {
         arena_trim(arena_mine(cache), conf_get(CONF_TOP_PAD), false);
@@ -716,27 +685,32 @@ static bool magazines_hold(unsigned size_class, const void *mem) {
     return false;
 }
 
+static const char *place_in_class(unsigned size_class, const void *mem) {
+    return magazines_hold(size_class, mem) ? "a thread cache" : depot_holds(size_class, mem) ? "a parked batch" : NULL;
+}
+
 /* A free puts it into the largest class that it serves; what came from an arena may be larger than its class, where cutting would have left too little. */
-static bool caches_hold(size_t size, const void *mem) {
+static const char *place_in_caches(size_t size, const void *mem) {
     unsigned size_class = size <= CLASS_SIZE_MAX ? class_below(size) : CLASS_COUNT, smaller = size_class - 1;
-    if (size_class < CLASS_COUNT && magazines_hold(size_class, mem)) return true;
-    return smaller >= CHUNK_MIN / CHUNK_ALIGN && size - class_size(smaller) < arena_least_rest(class_size(smaller)) &&
-           magazines_hold(smaller, mem);
+    const char *place = size_class < CLASS_COUNT ? place_in_class(size_class, mem) : NULL;
+    bool larger = smaller >= CHUNK_MIN / CHUNK_ALIGN && size - class_size(smaller) < arena_least_rest(class_size(smaller));
+    return place == NULL && larger ? place_in_class(smaller, mem) : place;
 }
 
 /* Where a block is that carries the key: NULL if the user happened to store that value. */
 static const char *free_place(const void *mem, uint64_t head) {
     uint32_t tag = head_tag(head, chunk_of(mem));
     if (!tag_in_use(tag)) return NULL;
-    return caches_hold(head_size(head), mem) ? "a thread cache" : arena_holds(arena_of_id(tag), mem);
+    const char *place = place_in_caches(head_size(head), mem);
+    return place != NULL ? place : arena_holds(arena_of_id(tag), mem);
 }
 
 static COLD void check_double_free(void *mem, uint64_t head) {
     PROBE2(memory_tcache_double_free, mem, class_below(min_size(head_size(head), CLASS_SIZE_MAX)));
     const char *where = free_place(mem, head);
     if (where == NULL) return;
-    fatal(strcmp(where, "a fast bin") == 0 ? "double free or corruption (fasttop)" : "free(): double free detected in tcache 2",
-          "block at %p of %zu bytes is free already: it lies in %s; it was freed twice", mem, head_size(head), where);
+    fatal("free(): double free detected in tcache 2", "block at %p of %zu bytes is free already: it lies in %s; it was freed twice", mem,
+          head_size(head), where);
 }
 
 void cache_check_live(void *mem, const char *line) {
@@ -757,8 +731,8 @@ static COLD _Noreturn void bad_pointer(void *mem, uint64_t head, uint32_t tag) {
         fatal("double free or corruption (!prev)",
               "block at %p of %zu bytes is free already: its pages just go back to the system; it was freed twice", mem, head_size(head));
     case TAG_LOOSE:
-        fatal("double free or corruption (fasttop)",
-              "block at %p of %zu bytes is free already: it just leaves a fast bin; it was freed twice", mem, head_size(head));
+        fatal("double free or corruption (fasttop)", "block at %p of %zu bytes is free already: it lies in a fast bin; it was freed twice",
+              mem, head_size(head));
     case TAG_TOP:
         fatal("double free or corruption (top)", "block at %p is free already: it is the top of arena %u; it was freed twice", mem,
               tag & TAG_ID);
@@ -832,6 +806,9 @@ bool cache_resize(void *mem, size_t old_size, size_t size) {
 /* --- the end of a thread ---------------------------------------------------------------------------------------------------------------------- */
 
 static void cache_close(struct cache *cache) {
+    for (unsigned size_class = 2; size_class < DEPOT_SLOTS; size_class++) {
+        while (count_of(cache, size_class) != 0) flush_older(cache, size_class, TRANSIT_MAX, true);
+    }
     flush_all(cache);
     if (load_relaxed(&live_caches) != 0) sub_relaxed(&live_caches, 1); /* 0: forked by a signal handler just now */
     struct arena *arena = cache->arena;
@@ -882,11 +859,10 @@ unsigned cache_live(void) { return (unsigned)load_relaxed(&live_caches); }
 
 /* An estimate from what everybody last published, with class sizes for cached blocks. */
 void cache_note_peak(void) {
-    size_t used = footprint_note(), unused = 0;
+    size_t used = footprint_note(), unused = load_relaxed(&depot_bytes);
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) {
         const struct arena *arena = arena_of_id(id);
-        unused += load_relaxed(&arena->bins.bytes) + load_relaxed(&arena->fast_bytes) + load_relaxed(&arena->parked_bytes) +
-                  load_relaxed(&arena->inbox_bytes);
+        unused += load_relaxed(&arena->bins.bytes) + load_relaxed(&arena->fast_bytes) + load_relaxed(&arena->inbox_bytes);
         const struct chunk *top = load_relaxed(&arena->top);
         if (top != NULL) unused += (size_t)(load_relaxed(&arena->top_end) - (const char *)top);
     }
@@ -902,11 +878,18 @@ void cache_note_peak(void) {
 
 /* --- fork ------------------------------------------------------------------------------------------------------------------------------------- */
 
-void cache_fork_prepare(uint64_t deadline) { arena_fork_prepare(deadline); }
-void cache_fork_parent(void) { arena_fork_parent(); }
+void cache_fork_prepare(uint64_t deadline) {
+    arena_fork_prepare(deadline);
+    depot_fork_prepare(deadline);
+}
+void cache_fork_parent(void) {
+    depot_fork_parent();
+    arena_fork_parent();
+}
 
 /* The caches of threads that did not come along are only marked here: a child that execs at once pays nothing more. */
 void cache_fork_child(void) {
+    depot_fork_child();
     arena_fork_child();
     retain_fork_child();
     background_fork_child();
@@ -939,7 +922,7 @@ static COLD void reclaim_orphan(void) {
         if (load_relaxed(&cache->state) != CACHE_ORPHAN || !cas_acq_rel(&cache->state, &state, CACHE_LIVE)) continue;
         sub_relaxed(&orphans, 1);
         cache->watch = WATCH_LIGHT; /* it may have been about to change: nothing is taken for granted */
-        send_home(cache, CLASS_COUNT);
+        send_home(cache, ARENA_MERGED);
         flush_all(cache);
         store_release(&cache->state, CACHE_FREE);
         return;

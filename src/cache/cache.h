@@ -16,7 +16,7 @@
 #ifndef CACHE_CACHE_H
 #define CACHE_CACHE_H
 
-#include "arena/arena.h"
+#include "arena/depot.h"
 #include "cache/class.h"
 
 /* Slots of a magazine: at first, and many threads and programs never need others, those of all classes fill two pages; later; and of an exact class in
@@ -24,7 +24,7 @@
 #define NARROW_MAX 4
 #define WIDE_MAX 64
 #define DEEP_MAX 256
-#define TRANSIT_MAX 64 /* blocks that move at a time */
+#define TRANSIT_MAX BATCH_MAX /* blocks that move at a time */
 /* What the limits of a cache's magazines may add up to: a share of CACHE_BYTES_ALL or 1/32 of all heaps, divided by the caches that are live; never
  * more than 1/48 of all heaps, of small ones 1/12: what lies idle in one thread's cache must not be seen in the program's peak. */
 #define CACHE_BYTES_MIN KIB(32)

@@ -52,7 +52,7 @@ struct chunk {
 #define TAG_FENCE 0x6000u
 #define TAG_BINNED 0x8000u
 #define TAG_PURGING 0xa000u
-#define TAG_LOOSE 0xc000u /* free, in no list, for a sweep to merge; to its neighbours as if in use */
+#define TAG_LOOSE 0xc000u /* free but not merged: in a fast bin, or left for a sweep; to its neighbours as if in use */
 #define TAG_STATE 0xe000u
 #define TAG_ID 0x1fffu
 

@@ -21,7 +21,7 @@ static const char *fault(const char *format, ...) {
 
 struct census {
     size_t binned_bytes, binned_count, all_bytes, free_in_use_bytes;
-    size_t parked, inbox, fast, loose;
+    size_t inbox, fast, loose;
 };
 
 /* 1 to 3: the chunks of a region follow one another to its end; seals, P bits and feet are right; no two free neighbours. */
@@ -63,13 +63,12 @@ static const char *check_region(struct arena *arena, const struct marks *marks, 
             if (marked != SEEMALLOC_IN_USE && marked != SEEMALLOC_UNSORTED) {
                 return fault("arena %u: chunk %p: binned, but also %s", arena->id, (const void *)chunk, seemalloc_state_name(marked));
             }
-        } else if (marked != SEEMALLOC_IN_USE && state != TAG_IN_USE) {
+        } else if (marked != SEEMALLOC_IN_USE && state != (marked == SEEMALLOC_FAST ? TAG_LOOSE : TAG_IN_USE)) {
             return fault("arena %u: chunk %p: %s, but its tag is 0x%x", arena->id, (const void *)chunk, seemalloc_state_name(marked), tag);
         }
-        if (marked == SEEMALLOC_PARKED) census->parked += size;
         if (marked == SEEMALLOC_INBOX) census->inbox += size;
-        if (marked == SEEMALLOC_FAST || state == TAG_LOOSE) census->fast += size;
-        census->loose += state == TAG_LOOSE;
+        if (state == TAG_LOOSE) census->fast += size;
+        census->loose += state == TAG_LOOSE && marked != SEEMALLOC_FAST;
         census->all_bytes += size;
         before = chunk;
         before_free = is_free;
@@ -175,13 +174,13 @@ static const char *check_sums(struct arena *arena, const struct census *census) 
     if (census->all_bytes != arena->system_bytes) {
         return fault("arena %u: chunks add up to %zu bytes, taken from the system: %zu", arena->id, census->all_bytes, arena->system_bytes);
     }
-    if (census->parked != arena->parked_bytes || census->inbox != load_relaxed(&arena->inbox_bytes) || census->fast != arena->fast_bytes) {
-        return fault("arena %u: parked %zu inbox %zu fast %zu by walk; counters say %zu %zu %zu", arena->id, census->parked, census->inbox,
-                     census->fast, arena->parked_bytes, load_relaxed(&arena->inbox_bytes), arena->fast_bytes);
+    if (census->inbox != load_relaxed(&arena->inbox_bytes) || census->fast != arena->fast_bytes) {
+        return fault("arena %u: inbox %zu fast %zu by walk; counters say %zu %zu", arena->id, census->inbox, census->fast,
+                     load_relaxed(&arena->inbox_bytes), arena->fast_bytes);
     }
     if (census->loose != arena->sweep.loose)
         return fault("arena %u: %zu loose blocks, counter says %zu", arena->id, census->loose, arena->sweep.loose);
-    if (census->loose != 0 && arena->sweep.region == NULL && arena->sweep.left == 0)
+    if (census->loose != 0 && arena->sweep.region == NULL)
         return fault("arena %u: %zu loose blocks, and no sweep", arena->id, census->loose);
     return NULL;
 }
@@ -236,5 +235,7 @@ const char *check_heap(void) {
     const char *bad = NULL;
     for (uint32_t id = 0; id < load_acquire(&seal.arenas) && bad == NULL; id++) bad = check_arena(arena_of_id(id));
     if (bad == NULL) mapped_walk(check_mapped, &bad);
+    if (bad == NULL && conf_get(CONF_BACKGROUND) == 0 && !depot_adds_up())
+        bad = fault("the depot: its counts do not add up, %zu bytes", depot_bytes);
     return bad != NULL ? bad : check_taken();
 }

@@ -65,13 +65,15 @@ EXPORT const struct seemalloc_descriptor seemalloc_descriptor = {
     .arena_inbox_rest = IN_ARENA(inbox_rest),
     .arena_inbox_bytes = IN_ARENA(inbox_bytes),
     .link_secret = AT(&seal.link),
-    .arena_parked = IN_ARENA(parked),
-    .parked_slots = PARK_SLOTS,
-    .parked_depth = PARK_DEPTH,
-    .parked_size = sizeof(struct parked_batch),
-    .parked_count = offsetof(struct parked_batch, count),
-    .parked_blocks = offsetof(struct parked_batch, mem),
-    .parked_most = PARK_MAX,
+    .depot = AT(depot_slots),
+    .depot_slots = DEPOT_SLOTS,
+    .depot_slot_size = sizeof(struct depot_slot),
+    .depot_owner = offsetof(struct depot_slot, owner),
+    .depot_youngest = offsetof(struct depot_slot, youngest),
+    .batch_next = offsetof(struct depot_batch, next),
+    .batch_count = offsetof(struct depot_batch, count),
+    .batch_blocks = offsetof(struct depot_batch, mem),
+    .batch_most = DEPOT_BATCH,
 
     .arena_bins = IN_BINS(bin),
     .bin_total = BIN_COUNT,
@@ -184,6 +186,7 @@ EXPORT const struct seemalloc_descriptor seemalloc_descriptor = {
     .cache_ceiling = IN_CACHE(ceiling),
     .cache_swing = IN_CACHE(swing),
     .region_pools = AT(&region_pools),
+    .depot_pages = AT(&depot_pages),
 };
 
 /* A second, hidden name: the distance to it is known when the file is linked, whoever may interpose the first. */

@@ -110,6 +110,7 @@ static bool add_ours(struct ours *ours) {
     retain_walk(add_retained, ours);
     cache_walk_books(add_books, ours);
     arena_walk_books(add_books, ours);
+    depot_walk_books(add_books, ours);
     region_walk_books(add_books, ours);
     mapped_walk_books(add_books, ours);
     marks_sort(&ours->borders);

@@ -77,30 +77,28 @@ enum seemalloc_state marks_find(const struct marks *marks, const void *mem, enum
 }
 
 static void add_cached(void *arg, void *mem) { marks_add(arg, mem, SEEMALLOC_CACHED); }
+static void add_parked(void *arg, void *mem) { marks_add(arg, mem, SEEMALLOC_PARKED); }
 
-void marks_add_caches(struct marks *marks) { cache_walk(add_cached, marks); }
+void marks_add_caches(struct marks *marks) {
+    cache_walk(add_cached, marks);
+    depot_walk(add_parked, marks);
+}
 
 /* A chain inside blocks; ends at the first link that does not hold, or when it must be leading in a circle. */
-static void add_chain(struct marks *marks, struct arena *arena, const void *chain, enum seemalloc_state state) {
+static void add_chain(struct marks *marks, struct arena *arena, const void *chain, uint32_t tag, enum seemalloc_state state) {
     size_t left = arena->system_bytes / CHUNK_MIN;
-    while (left-- != 0 && chain != NULL && bins_range(&arena->bins, chunk_of(chain)) &&
-           chunk_tag(chunk_of(chain)) == (TAG_IN_USE | arena->id) && !marks->failed) {
+    while (left-- != 0 && chain != NULL && bins_range(&arena->bins, chunk_of(chain)) && chunk_tag(chunk_of(chain)) == (tag | arena->id) &&
+           !marks->failed) {
         marks_add(marks, chain, state);
         chain = link_load(chain);
     }
 }
 
 void marks_add_arena(struct marks *marks, struct arena *arena) {
-    add_chain(marks, arena, load_acquire(&arena->inbox), SEEMALLOC_INBOX);
-    add_chain(marks, arena, arena->inbox_rest, SEEMALLOC_INBOX);
+    add_chain(marks, arena, load_acquire(&arena->inbox), TAG_IN_USE, SEEMALLOC_INBOX);
+    add_chain(marks, arena, arena->inbox_rest, TAG_IN_USE, SEEMALLOC_INBOX);
     for (unsigned i = 0; i < FAST_BINS * FAST_LANES; i++) {
-        add_chain(marks, arena, arena->fast[i / FAST_LANES].lane[i % FAST_LANES], SEEMALLOC_FAST);
-    }
-    for (unsigned slot = 0; slot < PARK_SLOTS && arena->parked_bytes != 0; slot++) {
-        for (unsigned depth = 0; depth < PARK_DEPTH; depth++) {
-            const struct parked_batch *batch = &arena->parked[slot][depth];
-            for (unsigned i = 0; i < batch->count; i++) marks_add(marks, batch->mem[i], SEEMALLOC_PARKED);
-        }
+        add_chain(marks, arena, arena->fast[i / FAST_LANES].lane[i % FAST_LANES], TAG_LOOSE, SEEMALLOC_FAST);
     }
     struct chunk *bin = bin_chunk(&arena->bins, BIN_UNSORTED);
     for (struct chunk *chunk = bin->fd; chunk != bin && bins_owns(&arena->bins, chunk) && !marks->failed; chunk = chunk->fd) {

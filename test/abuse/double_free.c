@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE
 #include "abuse.h"
+#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,6 +138,7 @@ static void larger_than_its_class(void) {
     static bool was_binned[MANY];
     fill(200);
     free_until(SEEMALLOC_SMALL, SEEMALLOC_UNSORTED);
+    malloc_trim(0); /* whatever waits elsewhere comes into bins as well */
     for (int i = 0; i < MANY; i += 2) {
         enum seemalloc_state state = state_of(block[i]);
         was_binned[i] = state == SEEMALLOC_SMALL || state == SEEMALLOC_UNSORTED;
@@ -235,12 +237,13 @@ static void first_in_thread_that_ended(void) {
 static void *free_all_and_stay(void *arg) {
     (void)arg;
     for (int i = 0; i < MANY; i += 2) give(block[i]);
+    mallopt(M_ARENA_TEST, 8); /* empties its cache: what is of another arena is sent home */
     pthread_barrier_wait(&barrier);
     pthread_barrier_wait(&barrier);
     return NULL;
 }
 
-/* The other thread's magazine overflowed: our blocks lie in our own inbox. */
+/* The other thread emptied its magazines: our blocks lie in our own inbox. */
 static void in_inbox(void) {
     fill(64);
     pthread_barrier_init(&barrier, NULL, 2);

@@ -387,12 +387,13 @@ static void *block[MANY];
 static void *free_and_stay(void *arg) {
     (void)arg;
     for (int i = 0; i < MANY; i += 2) give(block[i]);
+    mallopt(M_ARENA_TEST, 8); /* empties its cache: what is of another arena is sent home */
     pthread_barrier_wait(&barrier);
     pthread_barrier_wait(&barrier);
     return NULL;
 }
 
-/* Blocks that a thread of another arena sent home; the first eight are overwritten: with a pointer, or all with the link of the first, so that the chain
+/* Blocks that a thread of another arena sent home; the first eight are overwritten: with a pointer, or all with the link of one, so that the chain
  * leads in a circle. */
 static void inbox_links(bool circle) {
     for (int i = 0; i < MANY; i++) block[i] = take(64);
@@ -407,7 +408,7 @@ static void inbox_links(bool circle) {
     }
     if (n < 8) not_reached("no eight blocks came into the inbox");
     const void *link = &target[4];
-    if (circle) memcpy(&link, sent[0], sizeof link);
+    if (circle) memcpy(&link, sent[3], sizeof link); /* it leads to its neighbour, whichever way the chain runs */
     target[3] = 0x51;
     for (int i = 0; i < 8; i++) forge(sent[i], FD, link);
     for (int i = 0; i < MANY; i++) {

@@ -100,12 +100,12 @@ class Unreadable(OutsideTest):
 
     def test_other_versions(self):
         for number, (fields, version, place, message) in enumerate([
-                (f"{MAGIC}, 2, 4096", 2, 0, "has a descriptor of version 2, this command reads version 1: use the command that belongs"),
-                (f"{MAGIC}, 2, 4096", 1, 0, "version 2 and 4096 bytes, this command reads version 1"),
-                (f"{MAGIC}, 1, 16", 1, 0, "version 1 and 16 bytes, this command reads version 1"),
-                (f"{MAGIC}, 1, 4096", 1, 0, "a descriptor whose fields make no sense"),
-                ("0", 1, 0, "where that leads to there is no descriptor"),
-                ("0", 1, 1 << 30, "where that leads to there is no descriptor"),
+                (f"{MAGIC}, 3, 4096", 3, 0, "has a descriptor of version 3, this command reads version 2: use the command that belongs"),
+                (f"{MAGIC}, 3, 4096", 2, 0, "version 3 and 4096 bytes, this command reads version 2"),
+                (f"{MAGIC}, 2, 16", 2, 0, "version 2 and 16 bytes, this command reads version 2"),
+                (f"{MAGIC}, 2, 4096", 2, 0, "a descriptor whose fields make no sense"),
+                ("0", 2, 0, "where that leads to there is no descriptor"),
+                ("0", 2, 1 << 30, "where that leads to there is no descriptor"),
         ]):
             with self.subTest(message), self.shaped(subject=self.compile(f"other{number}", NOTE % (fields, version, place)), library=None) as (process, _):
                 self.both(1, re.escape(message), process.pid)
@@ -115,8 +115,8 @@ class Unreadable(OutsideTest):
             count = len(re.findall(r"FIELD\(\w+, \"", header.read()))
         for seed in range(6):
             dice = random.Random(seed)
-            fields = ", ".join([MAGIC, "1", "4096"] + [f"{dice.choice([0, 1, 8, 16, 100, 4096, 1 << 20, dice.getrandbits(64)])}u" for _ in range(count)])
-            with self.subTest(seed), self.shaped(subject=self.compile(f"random{seed}", NOTE % (fields, 1, 0)), library=None) as (process, _):
+            fields = ", ".join([MAGIC, "2", "4096"] + [f"{dice.choice([0, 1, 8, 16, 100, 4096, 1 << 20, dice.getrandbits(64)])}u" for _ in range(count)])
+            with self.subTest(seed), self.shaped(subject=self.compile(f"random{seed}", NOTE % (fields, 2, 0)), library=None) as (process, _):
                 self.both(1, "make no sense", process.pid)
 
     @unittest.skipUnless(ROOT, "needs root")

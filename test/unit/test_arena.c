@@ -10,6 +10,7 @@
 #include "os/os.h"
 
 #include <malloc.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -53,14 +54,8 @@ enum { BATCH = 32 };
 
 static unsigned take(size_t size, void **mem) {
     unsigned count = 0;
-    arena_serve_batch(&arena_main, (unsigned)(size / CHUNK_ALIGN), size, BATCH, mem, &count);
+    arena_serve_batch(&arena_main, size, BATCH, mem, &count);
     return count;
-}
-
-static void park(size_t size, bool keep, void **mem, unsigned n) {
-    unsigned left = n;
-    arena_park(&arena_main, (unsigned)(size / CHUNK_ALIGN), keep, mem, n, &left);
-    CHECK_EQ(left, 0);
 }
 
 /* Of fresh blocks below 64 bytes every other one comes first: as long as those last, no two in a row lie in the same cache line. Others come in order. */
@@ -78,33 +73,40 @@ static void fresh_blocks_in_a_row(void) {
     CHECK_HEAP();
 }
 
-/* Blocks that leave in a batch that is to be kept lie in fast bins up to 1 KiB, last in, first out, through all lanes; others are merged: neighbours in
- * the batch, whether they come up or down, to one chunk. */
-static void batches_kept_and_merged(void) {
+static int by_address(const void *a, const void *b) {
+    const char *x = *(char *const *)a, *y = *(char *const *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void give(enum arena_way way, void **mem, unsigned n) {
+    unsigned left = n;
+    arena_put(&arena_main, way, mem, n, &left);
+    CHECK_EQ(left, 0);
+}
+
+/* Batches that leave a cache: small blocks lie in fast bins, last in, first out, through all lanes; others are merged: neighbours in the batch, whether they
+ * come up or down, to one chunk. */
+static void batches_fast_and_merged(void) {
     no_cache_no_mappings();
     void *mem[BATCH], *again[BATCH];
     for (unsigned order = 0; order < 2; order++) {
-        unsigned n = take(512, mem);
+        unsigned n = take(128, mem);
         CHECK_EQ(n, BATCH);
         void *guard = seemalloc_malloc(500);
-        void *other[PARK_DEPTH][BATCH]; /* take the places for whole batches */
-        for (unsigned depth = 0; depth < PARK_DEPTH; depth++) CHECK_EQ(take(512, other[depth]), BATCH);
-        for (unsigned depth = 0; depth < PARK_DEPTH; depth++) park(512, false, other[depth], BATCH);
-        park(512, true, mem, n);
+        give(ARENA_FAST, mem, n);
         CHECK_EQ(arena_main.fast_count, n);
         CHECK_HEAP();
-        for (unsigned i = 0; i < PARK_DEPTH; i++) CHECK_EQ(take(512, again), BATCH); /* the parked ones */
-        CHECK_EQ(take(512, again), n);
+        CHECK_EQ(take(128, again), n);
         for (unsigned i = 0; i < n; i++) CHECK(again[i] == mem[n - 1 - i]);
         CHECK_EQ(arena_main.fast_count, 0);
 
         size_t chunks = arena_main.bins.count, bytes = arena_main.bins.bytes;
         void *sorted[BATCH];
-        for (unsigned i = 0; i < n; i++) sorted[order ? n - 1 - i : i] = (char *)mem[0] + i * 512;
-        unsigned left = n;
-        arena_park(&arena_main, PARK_SLOTS, false, sorted, n, &left);
+        qsort(mem, n, sizeof *mem, by_address);
+        for (unsigned i = 0; i < n; i++) sorted[order ? n - 1 - i : i] = mem[i];
+        give(ARENA_MERGED, sorted, n);
         CHECK(arena_main.bins.count <= chunks + 1);
-        CHECK(arena_main.bins.bytes >= bytes + n * 512 || arena_main.bins.count < chunks);
+        CHECK(arena_main.bins.bytes >= bytes + n * 128 || arena_main.bins.count < chunks);
         CHECK_HEAP();
         (void)guard;
     }
@@ -834,7 +836,7 @@ UNIT_MAIN({"lost_once", lost_once}, {"purged_once", purged_once}, {"large_mappin
           {"holes_make_up", holes_make_up}, {"trimmed_top", trimmed_top}, {"regretted_top", regretted_top},
           {"holes_make_up_only_for_new_pages", holes_make_up_only_for_new_pages}, {"holes_wait_for_the_lock", holes_wait_for_the_lock},
           {"merged_into_top", merged_into_top}, {"critical_sections", critical_sections}, {"reopened_top_is_dirty", reopened_top_is_dirty},
-          {"fresh_blocks_in_a_row", fresh_blocks_in_a_row}, {"batches_kept_and_merged", batches_kept_and_merged},
+          {"fresh_blocks_in_a_row", fresh_blocks_in_a_row}, {"batches_fast_and_merged", batches_fast_and_merged},
           {"merged_before_growth", merged_before_growth}, {"waves_are_kept", waves_are_kept},
           {"mapped_while_forking", mapped_while_forking}, {"never_mapped_in_transit", never_mapped_in_transit},
           {"shared_arenas_follow_the_cpu", shared_arenas_follow_the_cpu}, {"magazines_move", magazines_move},

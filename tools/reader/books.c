@@ -252,12 +252,12 @@ static void add_range(struct reading *reading, uint64_t start, uint64_t size, en
     heap->ranges[heap->range_count++] = (struct heap_range){start, start + size, kind};
 }
 
-/* Each that follows `link`, with what it stands for. */
-static void add_list(struct reading *reading, uint64_t link, uint64_t size) {
+/* Each that follows `link`, with what it stands for; the link to another lies at `next`. */
+static void add_list(struct reading *reading, uint64_t link, uint64_t size, uint64_t next) {
     uint64_t description = value_at(reading, link);
     for (size_t left = 1 << 20; description != 0 && left != 0; left--) {
         add_range(reading, description, size, HEAP_METADATA);
-        description = value_at(reading, description + reading->d->region_next);
+        description = value_at(reading, description + next);
     }
 }
 
@@ -277,8 +277,9 @@ static void add_books(struct reading *reading) {
                  size = (d->mapped_first << (d->mapped_growth * i)) * d->mapped_size;
         if (segment != 0) add_range(reading, segment, i != 0 ? (size + page - 1) / page * page : size, HEAP_METADATA);
     }
-    add_list(reading, d->region_pools, d->region_pool);
-    add_list(reading, d->region_free, d->region_size); /* some are in no pool */
+    add_list(reading, d->region_pools, d->region_pool, d->region_next);
+    add_list(reading, d->region_free, d->region_size, d->region_next); /* some are in no pool */
+    add_list(reading, d->depot_pages, page, 0);
     for (size_t i = 0; i < heap->region_count; i++) add_range(reading, heap->regions[i].description, d->region_size, HEAP_METADATA);
     uint64_t marker = value_at(reading, d->fork_marker);
     if (marker != 0) add_range(reading, marker, page, HEAP_METADATA);

@@ -19,22 +19,22 @@ struct candidates {
 
 bool descriptor_is_sane(const struct seemalloc_descriptor *d) {
     const uint64_t big = UINT64_C(1) << 26;
-    const uint64_t sizes[] = {d->arena_size,          d->cache_size,       d->region_size,   d->mapped_size,
-                              d->retained_size,       d->parked_size,      d->fast_bin_size, d->bin_size,
-                              d->magazine_size,       d->os_counters_size, d->conf_row_size, d->chunk_links,
-                              d->fast_bins,           d->fast_lanes,       d->parked_slots,  d->parked_depth,
-                              d->parked_most,         d->bin_total,        d->class_total,   d->class_exact,
-                              d->narrow_most,         d->wide_most,        d->deep_most,     d->arena_most,
-                              d->mapped_segment_most, d->mapped_first,     d->retained_most, d->mapped_overflow_most,
-                              d->conf_total,          d->call_total,       d->event_most,    d->event_size,
-                              d->cache_transit_most,  d->region_pool,      d->chunk_min,     d->chunk_fence};
+    const uint64_t sizes[] = {d->arena_size,    d->cache_size,       d->region_size,          d->mapped_size,
+                              d->retained_size, d->depot_slot_size,  d->fast_bin_size,        d->bin_size,
+                              d->magazine_size, d->os_counters_size, d->conf_row_size,        d->chunk_links,
+                              d->fast_bins,     d->fast_lanes,       d->depot_slots,          d->batch_most,
+                              d->bin_total,     d->class_total,      d->class_exact,          d->narrow_most,
+                              d->wide_most,     d->deep_most,        d->arena_most,           d->mapped_segment_most,
+                              d->mapped_first,  d->retained_most,    d->mapped_overflow_most, d->conf_total,
+                              d->call_total,    d->event_most,       d->event_size,           d->cache_transit_most,
+                              d->region_pool,   d->chunk_min,        d->chunk_fence};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         if (sizes[i] == 0 || sizes[i] > big) return false;
     }
     return d->chunk_align == 16 && d->chunk_links <= 4096 && d->chunk_head + 8 <= d->chunk_links && d->chunk_fd + 8 <= d->chunk_links &&
            d->chunk_bk + 8 <= d->chunk_links && d->chunk_clean_from + 8 <= d->chunk_links && d->chunk_clean_to + 8 <= d->chunk_links &&
            d->chunk_fence >= 16 && d->mapped_segment_most <= 16 && d->mapped_growth <= 4 && d->bin_last < d->bin_total &&
-           d->arena_most <= 1 << 16 && d->parked_most <= 1 << 12 && d->state_total <= 64;
+           d->arena_most <= 1 << 16 && d->batch_most <= 1 << 12 && d->state_total <= 64;
 }
 
 static void consider(struct candidates *all, const char *where, uint32_t noted, uint64_t address) {

@@ -79,6 +79,11 @@ bool heap_is_quiet(const struct seemalloc_descriptor *d, struct source *source) 
             return false;
         }
     }
+    for (uint64_t i = 0; i < d->depot_slots; i++) {
+        uint64_t owner = 0;
+        if (source->read(source, d->depot + i * d->depot_slot_size + d->depot_owner, &owner, sizeof owner, NULL) && owner != 0)
+            return false;
+    }
     uint64_t at = 0, next;
     source->read(source, d->cache_all, &at, sizeof at, NULL);
     for (unsigned left = 1 << 16; at != 0 && left != 0; at = next, left--) {
@@ -255,6 +260,7 @@ bool heap_read(struct heap *heap, struct source *source, const struct seemalloc_
     if (good) {
         sort_regions(&reading);
         for (size_t i = 0; i < heap->arena_count; i++) read_chains(&reading, i);
+        read_depot(&reading);
         read_caches(&reading);
         read_blocks(&reading);
         read_counters(&reading);

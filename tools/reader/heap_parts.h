@@ -41,7 +41,8 @@ uint32_t list_end(struct reading *reading);
 void walk_regions(struct reading *reading,
                   size_t arena); /* walk.c: an arena's regions and their chunks: in use, top, fencepost, or free somewhere */
 void read_rings(struct reading *reading, size_t arena);  /* lists.c: which bin they are in */
-void read_chains(struct reading *reading, size_t arena); /* lists.c: fast, inbox, parked */
+void read_chains(struct reading *reading, size_t arena); /* lists.c: fast, inbox */
+void read_depot(struct reading *reading);                /* lists.c: parked */
 void read_caches(struct reading *reading);               /* books.c */
 void read_blocks(struct reading *reading);
 void read_counters(struct reading *reading);

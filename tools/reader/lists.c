@@ -125,21 +125,66 @@ static void read_fast(struct reading *reading, size_t index, uint64_t number) {
 void read_chains(struct reading *reading, size_t index) {
     const struct seemalloc_descriptor *d = reading->d;
     struct heap_arena *arena = &reading->heap->arenas[index];
-    const struct view *view = &reading->arena[index];
     if (arena->is_abandoned) return;
     read_inbox(reading, index);
     for (uint64_t i = 0; i < d->fast_bins; i++) read_fast(reading, index, i);
-    for (uint64_t i = 0; i < d->parked_slots * d->parked_depth; i++) {
-        uint64_t batch = d->arena_parked + i * d->parked_size;
-        uint32_t count = view_32(view, batch + d->parked_count);
-        if (count > d->parked_most) {
-            heap_fault(reading, arena, "a parked batch has %u blocks, %" PRIu64 " at most can be", count, d->parked_most);
-            continue;
+}
+
+/* A slot of the depot. */
+struct depot_copy {
+    uint64_t number, *block;
+    size_t count, room;
+};
+
+/* The depot is everybody's: what of a slot is of the arena makes one list, the youngest last. */
+static void read_slot(struct reading *reading, size_t index, const struct depot_copy *slot) {
+    struct heap_arena *arena = &reading->heap->arenas[index];
+    list_begin(reading, HEAP_PARKED, index, slot->number);
+    for (size_t i = 0; i < slot->count; i++) {
+        struct heap_chunk *chunk = heap_chunk_at(reading, slot->block[i] - reading->d->chunk_header);
+        if (chunk == NULL && index == 0) {
+            heap_fault(reading, NULL, "the depot has 0x%" PRIx64 ", which is no block", slot->block[i]);
+        } else if (chunk != NULL && reading->heap->regions[chunk->region].arena == index) {
+            mark_block(reading, arena, slot->block[i], SEEMALLOC_PARKED);
         }
-        list_begin(reading, HEAP_PARKED, index, i / d->parked_depth);
-        for (uint32_t k = 0; k < count; k++) {
-            mark_block(reading, arena, view_64(view, batch + d->parked_blocks + (uint64_t)k * 8), SEEMALLOC_PARKED);
+    }
+    list_end(reading);
+}
+
+/* A batch's blocks are put before those that are younger. */
+static uint64_t copy_batch(struct reading *reading, struct depot_copy *slot, uint64_t batch) {
+    const struct seemalloc_descriptor *d = reading->d;
+    uint64_t next = 0, block[1 << 12];
+    uint32_t count = 0;
+    bool good = reading->source->read(reading->source, batch + d->batch_next, &next, sizeof next, NULL) &&
+                reading->source->read(reading->source, batch + d->batch_count, &count, sizeof count, NULL) && count <= d->batch_most &&
+                reading->source->read(reading->source, batch + d->batch_blocks, block, count * sizeof *block, NULL);
+    if (!good) {
+        heap_fault(reading, NULL, "a batch of the depot, 0x%" PRIx64 ", can't be read, or has more than %" PRIu64 " blocks", batch,
+                   d->batch_most);
+        return 0;
+    }
+    for (uint32_t i = count; i-- > 0;) {
+        GROW(slot->block, slot->count, slot->room);
+        slot->block[slot->count++] = block[i];
+    }
+    return next;
+}
+
+void read_depot(struct reading *reading) {
+    const struct seemalloc_descriptor *d = reading->d;
+    struct heap *heap = reading->heap;
+    for (uint64_t number = 0; number < d->depot_slots; number++) {
+        struct depot_copy slot = {.number = number};
+        uint64_t batch = 0;
+        reading->source->read(reading->source, d->depot + number * d->depot_slot_size + d->depot_youngest, &batch, sizeof batch, NULL);
+        while (batch != 0 && slot.count <= heap->chunk_count) batch = copy_batch(reading, &slot, batch);
+        for (size_t i = 0; i < slot.count / 2; i++) { /* the youngest last */
+            uint64_t kept = slot.block[i];
+            slot.block[i] = slot.block[slot.count - 1 - i];
+            slot.block[slot.count - 1 - i] = kept;
         }
-        list_end(reading);
+        for (size_t i = 0; i < heap->arena_count && slot.count != 0; i++) read_slot(reading, i, &slot);
+        free(slot.block);
     }
 }

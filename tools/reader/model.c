@@ -136,7 +136,7 @@ static uint64_t bytes_in(const struct model *model, unsigned states) {
     for (size_t i = 0; i < model->count; i++) sum += states >> model->chunks[i].state & 1 ? model->chunks[i].size : 0;
     return sum;
 }
-static uint64_t unmerged(const struct model *model) { return bytes_in(model, 1u << MODEL_FAST | 1u << MODEL_PARKED | 1u << MODEL_INBOX); }
+static uint64_t unmerged(const struct model *model) { return bytes_in(model, 1u << MODEL_FAST | 1u << MODEL_INBOX); }
 
 static bool has_fast(const struct model *model) {
     for (uint64_t i = 0; i < model->heap->descriptor.fast_bins; i++) {
@@ -180,8 +180,21 @@ static unsigned merge_fast(struct model *model) {
 
 static unsigned merge_all_kinds(struct model *model) {
     unsigned n = empty_inbox(model, 0);
-    n += merge_fast(model);
-    return n + merge_stack(model, &model->parked);
+    return n + merge_fast(model);
+}
+
+/* What of the depot is the arena's goes home, if that is much; what is not finds its way into others' inboxes. */
+static void empty_depot(struct model *model) {
+    uint64_t parked = 0, heaps = 0;
+    for (size_t i = 0; i < model->heap->list_count; i++)
+        parked += model->heap->lists[i].kind == HEAP_PARKED ? model->heap->lists[i].bytes : 0;
+    for (size_t i = 0; i < model->heap->arena_count; i++) heaps += model->heap->arenas[i].system_bytes;
+    if (!rules_empties_depot(parked, heaps)) return;
+    while (model->parked.count != 0) {
+        model->steps = rules_step();
+        merge_stack(model, &model->parked);
+    }
+    model->steps = rules_step();
 }
 
 /* --- finding ---------------------------------------------------------------------------------------------------------------------------------------- */
@@ -245,16 +258,20 @@ static struct model_found from_top(const struct model *model, uint64_t size, uns
     return found;
 }
 
-static struct model_found from_parked(const struct model *model, unsigned slot, unsigned want) {
+static struct model_found from_parked(struct model *model, unsigned slot, unsigned want) {
     const struct heap *heap = model->heap;
-    const struct heap_list *batch = NULL;
+    const struct heap_list *list = NULL;
+    size_t count = 0, lists = 0;
     for (size_t i = 0; i < heap->list_count; i++) {
-        const struct heap_list *list = &heap->lists[i];
-        if (list->kind == HEAP_PARKED && &heap->arenas[list->owner] == model->arena && list->number == slot) batch = list; /* the deepest */
+        if (heap->lists[i].kind != HEAP_PARKED || heap->lists[i].number != slot) continue;
+        if (list == NULL || &heap->arenas[heap->lists[i].owner] == model->arena) list = &heap->lists[i];
+        count += heap->lists[i].count;
+        lists++;
     }
-    if (batch == NULL) return (struct model_found){0};
-    unsigned n = batch->count < want ? (unsigned)batch->count : want;
-    const struct heap_chunk *chunk = &heap->chunks[heap->listed[batch->first + batch->count - n]];
+    if (list == NULL) return (struct model_found){0};
+    if (lists > 1) doubt(model, "blocks of several arenas are parked, and it is not told which came last");
+    unsigned n = count < want ? (unsigned)count : want;
+    const struct heap_chunk *chunk = &heap->chunks[heap->listed[list->first + list->count - 1]];
     return (struct model_found){.way = MODEL_WAY_PARKED, .address = chunk->address, .size = chunk->size, .blocks = n};
 }
 
@@ -298,9 +315,9 @@ static struct model_found merge_and_find(struct model *model, uint64_t size, uns
     return found;
 }
 
-struct model_found model_find(struct model *model, uint64_t size, unsigned want, unsigned slot, bool may_merge) {
+struct model_found model_find(struct model *model, uint64_t size, unsigned want, unsigned want_parked, unsigned slot, bool may_merge) {
     model->steps = rules_step();
-    struct model_found found = from_parked(model, slot, want);
+    struct model_found found = from_parked(model, slot, want_parked);
     if (found.way != MODEL_WAY_NONE) return found;
     receive(model);
     found = from_exact(model, size, want);
@@ -308,7 +325,10 @@ struct model_found model_find(struct model *model, uint64_t size, unsigned want,
     if (is_large(size) && has_fast(model)) merge_fast(model);
     found = from_bins(model, size, want);
     if (found.way == MODEL_WAY_NONE) found = from_top(model, size, want);
-    if (found.way == MODEL_WAY_NONE && may_merge) found = merge_and_find(model, size, 1);
+    if (found.way == MODEL_WAY_NONE && may_merge) {
+        empty_depot(model);
+        found = merge_and_find(model, size, 1);
+    }
     return found;
 }
 
@@ -383,11 +403,6 @@ void model_open(struct model *model, const struct heap *heap, size_t arena) {
     for (size_t i = 0; i < model->arena->count; i++) copy_region(model, (uint32_t)(model->arena->first + i));
     for (size_t i = 0; i < heap->list_count; i++) {
         if (heap->lists[i].kind <= HEAP_INBOX && heap->lists[i].owner == arena) copy_list(model, &heap->lists[i]);
-    }
-    for (size_t i = 0; i < model->parked.count / 2; i++) { /* the first batch is merged first */
-        uint32_t *low = &model->parked.chunk[i], *high = &model->parked.chunk[model->parked.count - 1 - i], kept = *low;
-        *low = *high;
-        *high = kept;
     }
     if (model->arena->is_torn) doubt(model, "the arena was being changed while it was read");
 }

@@ -60,8 +60,8 @@ struct model_found {
     unsigned blocks;        /* cut from it, or taken from the list at once */
 };
 
-/* The steps of a request for `want` chunks of `size`, for `slot` if it is a batch (else UINT_MAX), up to the top; with `merge` also those that merge
- * what lies unmerged. */
-struct model_found model_find(struct model *model, uint64_t size, unsigned want, unsigned slot, bool merge);
+/* The steps of a request for `want` chunks of `size`, up to the top; if it is a batch, before all else from `slot` of the depot (UINT_MAX: not), `want_parked`
+ * of them; with `merge` also those that merge what lies unmerged. */
+struct model_found model_find(struct model *model, uint64_t size, unsigned want, unsigned want_parked, unsigned slot, bool merge);
 
 #endif

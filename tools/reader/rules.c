@@ -47,7 +47,8 @@ unsigned rules_sort_rounds(void) { return SORT_ROUNDS; }
 uint64_t rules_small_limit(void) { return SMALL_LIMIT; }
 uint64_t rules_index_limit(void) { return INDEX_LIMIT; }
 
-uint64_t rules_unmerged_room(uint64_t system_bytes) { return max_size(PARK_BYTES, system_bytes / PARK_SHARE); }
+uint64_t rules_unmerged_room(uint64_t system_bytes) { return max_size(UNMERGED_BYTES, system_bytes / UNMERGED_SHARE_FAST); }
+bool rules_empties_depot(uint64_t parked, uint64_t heaps) { return parked > depot_much(heaps); }
 
 uint64_t rules_fast_most(uint64_t mxfast, bool all) {
     uint64_t limit = align_down(mxfast + CHUNK_OVERHEAD, CHUNK_ALIGN);
@@ -98,3 +99,4 @@ unsigned rules_widened(const struct rules_widen *widen) {
 unsigned rules_batch(unsigned size_class, unsigned limit) {
     return size_class <= CLASS_EXACT ? (unsigned)min_size(limit, WIDE_MAX) / 2 + 1 : 1;
 }
+unsigned rules_parked_batch(unsigned limit) { return min_unsigned(limit / 2 + 1, TRANSIT_MAX); }

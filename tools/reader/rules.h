@@ -31,8 +31,9 @@ unsigned rules_widened(const struct rules_widen *widen);
 /* Whether the class has no magazine and gets none: requests go straight to the arena. */
 bool rules_stays_closed(const struct rules_widen *widen);
 
-/* How many blocks a miss asks the arena for, at a limit that is not 0. */
+/* How many blocks a miss asks the arena for, at a limit that is not 0; and before that the depot. */
 unsigned rules_batch(unsigned size_class, unsigned limit);
+unsigned rules_parked_batch(unsigned limit);
 
 /* The smallest rest that is cut off a chunk from which `size` bytes are taken. */
 uint64_t rules_least_rest(uint64_t size);
@@ -51,8 +52,9 @@ unsigned rules_sort_rounds(void);
 uint64_t rules_small_limit(void);
 uint64_t rules_index_limit(void); /* the best fit of chunks below this is found by size, above it bin by bin */
 
-/* How much may lie parked in an arena, and how much in all before what arrives in the inbox is merged. */
+/* How much may lie unmerged before what arrives in the inbox is merged; and whether so much is parked that it goes home before an arena grows. */
 uint64_t rules_unmerged_room(uint64_t system_bytes);
+bool rules_empties_depot(uint64_t parked, uint64_t heaps);
 
 /* The largest chunk that goes into a fast bin, 0: none does; `all`: from an inbox. */
 uint64_t rules_fast_most(uint64_t mxfast, bool all);

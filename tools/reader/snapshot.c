@@ -452,7 +452,7 @@ static bool place_chunks(struct heap *heap, struct fault *fault) {
 static bool check_list(const struct heap *heap, const struct heap_list *list) {
     const struct seemalloc_descriptor *d = &heap->descriptor;
     bool of_cache = list->kind == HEAP_MAGAZINE || list->kind == HEAP_TRANSIT;
-    const uint64_t most[] = {[HEAP_BIN] = d->bin_total, [HEAP_FAST_BIN] = d->fast_bins,   [HEAP_PARKED] = d->parked_slots,
+    const uint64_t most[] = {[HEAP_BIN] = d->bin_total, [HEAP_FAST_BIN] = d->fast_bins,   [HEAP_PARKED] = d->depot_slots,
                              [HEAP_INBOX] = 1,          [HEAP_MAGAZINE] = d->class_total, [HEAP_TRANSIT] = 1};
     return (unsigned)list->kind <= HEAP_TRANSIT && list->owner < (of_cache ? heap->cache_count : heap->arena_count) &&
            list->number < most[list->kind];

@@ -31,7 +31,7 @@ static bool ask(struct way *way, const struct heap *heap, size_t arena, uint64_t
                                           [MODEL_WAY_TOP] = WAY_TOP};
     struct model model;
     model_open(&model, heap, arena);
-    struct model_found found = model_find(&model, size, want, slot, may_merge);
+    struct model_found found = model_find(&model, size, want, way->parked_batch, slot, may_merge);
     if (model.doubt != NULL) doubt(way, model.doubt);
     way->merged += model.merged;
     model_close(&model);
@@ -180,6 +180,7 @@ static bool by_cache(struct way *way, const struct heap *heap, uint64_t page_siz
     way->is_batch = true;
     way->size = size;
     way->batch = rules_batch(size_class, limit);
+    way->parked_batch = rules_parked_batch(limit);
     serve_batch(way, heap, page_size, (size_t)cache->arena);
     return true;
 }

@@ -28,6 +28,7 @@ struct way {
     unsigned cached;        /* blocks in the magazine of the size */
     bool is_batch;          /* the cache missed and asks for several at once */
     unsigned batch, blocks; /* for how many; how many of them come from the chunk or list */
+    unsigned parked_batch;  /* for how many it asks the depot before */
     const struct heap_arena *arena;
     bool is_lent;        /* that is another one than the thread's */
     uint64_t mem;        /* what malloc would return; 0: not known */

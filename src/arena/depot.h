@@ -1,0 +1,71 @@
+/* depot.h: the depot: batches of blocks that thread caches gave back and that wait, as they are, for the next cache that wants their class.
+ *
+ *   slot ─> youngest batch ─> … ─> oldest          a batch: up to DEPOT_BATCH pointers, outside of all blocks
+ *
+ * One for the whole process: what one thread frees serves another without its owner, and no block is touched on the way in or out. Blocks of any arena
+ * may lie in it; to their arenas they are in use; they carry the key. Slot n has chunks of 16 n bytes, or a little more.
+ *
+ * Each slot belongs to who holds `owner`, and nobody waits for it long: whoever finds it taken goes to an arena instead. So it needs no care in signal
+ * handlers, and fork takes all slots last, after the arenas. What nobody took in a window of time (the setting `decay`) goes home, and all of it where much
+ * lies there before an arena grows. SPDX-License-Identifier: MIT */
+#ifndef ARENA_DEPOT_H
+#define ARENA_DEPOT_H
+
+#include "arena/arena.h"
+
+#define DEPOT_SLOTS 65 /* chunks to 1 KiB */
+#define DEPOT_BATCH 64
+#define DEPOT_SHARE 8 /* an eighth of all heaps may lie in it, or DEPOT_BYTES, but no more than so much for each arena */
+#define DEPOT_BYTES MIB(1)
+#define DEPOT_BYTES_MOST MIB(8)
+#define DEPOT_MUCH_SHARE 128 /* of all heaps, and more than so much, lies in the depot: it goes home before an arena grows */
+#define DEPOT_MUCH_LEAST KIB(64)
+
+struct depot_batch {
+    struct depot_batch *next;
+    uint32_t count;
+    void *mem[DEPOT_BATCH];
+};
+
+struct depot_slot {
+    uint64_t owner;               /* lock_self() of who reads or changes the rest; 0: nobody */
+    struct depot_batch *youngest; /* none of them is empty */
+    struct depot_batch *empty;    /* for later */
+    uint32_t blocks, least;       /* there now, and the least since the window of time began; relaxed */
+} __attribute__((aligned(CACHE_LINE)));
+
+/* Batches are cut from pages that are the depot's for good. */
+struct depot_page {
+    struct depot_page *next;
+    size_t used; /* bytes, this header included; atomic */
+};
+
+extern struct depot_page *depot_pages; /* for readers */
+extern struct depot_slot depot_slots[DEPOT_SLOTS];
+extern size_t depot_bytes; /* 16 n for each block in slot n; relaxed */
+
+/* Takes n blocks that carry the key, at most DEPOT_BATCH. False: there is no room, or nobody can tell now. As in arena.h *left goes down by n at the moment
+ * that the depot has them. */
+bool depot_put(unsigned slot, void **mem, unsigned n, unsigned *left);
+
+/* Up to `want`, the youngest first; *count is set to how many. */
+void depot_take(unsigned slot, unsigned want, void **mem, unsigned *count);
+
+/* Everything goes home: blocks of `mine` are merged, those of other arenas sent. */
+void depot_empty(struct arena *mine);
+/* Whether that is worth while before a heap grows; and from time to time, by any thread: what nobody needed goes home. */
+static inline size_t depot_much(size_t heaps) { return max_size(heaps / DEPOT_MUCH_SHARE, DEPOT_MUCH_LEAST); }
+bool depot_is_much(void);
+void depot_tend(struct arena *mine, uint64_t now);
+
+/* Whether the slot holds a block; and all blocks, those aside of slots that are taken for long. */
+bool depot_holds(unsigned slot, const void *mem);
+void depot_walk(void (*visit)(void *arg, void *mem), void *arg);
+bool depot_adds_up(void); /* counts of batches, slots and of all; others must be quiet */
+void depot_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg);
+
+void depot_fork_prepare(uint64_t deadline);
+void depot_fork_parent(void);
+void depot_fork_child(void);
+
+#endif

@@ -1,0 +1,206 @@
+/* test_depot.c: the depot: what goes in comes out, of any arena, once; how much may lie there; when it goes home; what fork makes of it.
+ * SPDX-License-Identifier: MIT */
+#include "unit.h"
+
+#include "cache/cache.h"
+#include "conf/conf.h"
+#include "fake.h"
+#include "heap/retain.h"
+#include "os/os.h"
+
+void *seemalloc_malloc(size_t size);
+void seemalloc_free(void *mem);
+int seemalloc_malloc_trim(size_t pad);
+
+enum { SIZE = 112, SLOT = SIZE / CHUNK_ALIGN, MANY = 4 * DEPOT_BATCH };
+
+/* Blocks of an arena, each with the key, as they come from a magazine. */
+static void get(struct arena *arena, unsigned slot, void **mem, unsigned n) {
+    bool zeroed;
+    for (unsigned i = 0; i < n; i++) {
+        mem[i] = arena_serve(arena, slot * CHUNK_ALIGN, CHUNK_ALIGN, &zeroed);
+        CHECK(mem[i] != NULL);
+        key_set(mem[i]);
+    }
+}
+
+static bool put(unsigned slot, void **mem, unsigned n) {
+    unsigned left = n;
+    bool done = depot_put(slot, mem, n, &left);
+    CHECK_EQ(left, done ? 0 : n);
+    return done;
+}
+
+/* Without a cache every block takes the way through the arena. */
+static void no_cache(void) {
+    cache_init();
+    store_relaxed(&conf_values[CONF_TCACHE_MAX], 0);
+}
+
+/* The youngest comes first, whatever sizes the batches had, and each once. */
+static void last_in_first_out(void) {
+    no_cache();
+    static void *mem[MANY], *again[DEPOT_BATCH];
+    static const unsigned sizes[] = {1, 40, 30, 64, 7, 33, 64, 17};
+    get(&arena_main, SLOT, mem, MANY);
+    unsigned n = 0;
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; n += sizes[i++]) {
+        CHECK(put(SLOT, mem + n, sizes[i]));
+        CHECK_HEAP();
+    }
+    CHECK_EQ(n, MANY);
+    CHECK_EQ(depot_bytes, MANY * SIZE);
+    for (unsigned got; n != 0; n -= got) {
+        depot_take(SLOT, n % 2 ? 50 : DEPOT_BATCH, again, &got);
+        CHECK_EQ(got, min_unsigned(n, n % 2 ? 50 : DEPOT_BATCH));
+        for (unsigned i = 0; i < got; i++) CHECK_EQ(again[i], mem[n - 1 - i]);
+    }
+    CHECK_EQ(depot_bytes, 0);
+    CHECK_EQ(depot_slots[SLOT].blocks, 0);
+    unsigned got;
+    depot_take(SLOT, 1, again, &got);
+    CHECK_EQ(got, 0);
+    CHECK(depot_adds_up());
+}
+
+/* A block is found where it lies, and nowhere else. */
+static void holds(void) {
+    no_cache();
+    void *mem[2];
+    get(&arena_main, SLOT, mem, 2);
+    CHECK(put(SLOT, mem, 1));
+    CHECK(depot_holds(SLOT, mem[0]));
+    CHECK(!depot_holds(SLOT, mem[1]));
+    CHECK(!depot_holds(SLOT + 1, mem[0]));
+    CHECK(!depot_holds(CLASS_COUNT, mem[0]));
+}
+
+/* So much and no more, and that of all classes together. */
+static void room(void) {
+    no_cache();
+    enum { FIRST = 20 };
+    static void *mem[DEPOT_SLOTS][DEPOT_BATCH];
+    for (unsigned slot = FIRST; slot < DEPOT_SLOTS; slot++) get(&arena_main, slot, mem[slot], DEPOT_BATCH);
+    size_t parked = 0, most = max_size(load_relaxed(&heap_bytes) / DEPOT_SHARE, DEPOT_BYTES);
+    unsigned slot = FIRST;
+    for (; slot < DEPOT_SLOTS && put(slot, mem[slot], DEPOT_BATCH); slot++) parked += (size_t)slot * CHUNK_ALIGN * DEPOT_BATCH;
+    CHECK(slot < DEPOT_SLOTS);
+    CHECK_EQ(depot_bytes, parked);
+    CHECK(parked <= most && parked + (size_t)slot * CHUNK_ALIGN * DEPOT_BATCH > most);
+    CHECK_HEAP();
+}
+
+/* Blocks of two arenas: all go home, each to its own. */
+static void home(void) {
+    no_cache();
+    struct arena *other = arena_attach(false);
+    void *mem[DEPOT_BATCH];
+    get(&arena_main, SLOT, mem, DEPOT_BATCH / 2);
+    get(other, SLOT, mem + DEPOT_BATCH / 2, DEPOT_BATCH / 2);
+    for (unsigned i = 0; i < DEPOT_BATCH / 4; i++) {
+        void *kept = mem[2 * i];
+        mem[2 * i] = mem[DEPOT_BATCH - 1 - 2 * i];
+        mem[DEPOT_BATCH - 1 - 2 * i] = kept;
+    }
+    CHECK(put(SLOT, mem, DEPOT_BATCH));
+    CHECK_HEAP();
+    depot_empty(&arena_main);
+    CHECK_EQ(depot_bytes, 0);
+    CHECK_EQ(other->inbox_bytes, DEPOT_BATCH / 2 * SIZE);
+    for (unsigned i = 0; i < DEPOT_BATCH; i++) CHECK(!depot_holds(SLOT, mem[i]));
+    seemalloc_malloc_trim(0);
+    CHECK_EQ(other->inbox_bytes, 0);
+    CHECK_HEAP();
+}
+
+/* Before an arena grows, and before large blocks are mapped, what lies in the depot is merged. */
+static void home_before_growth(void) {
+    no_cache();
+    store_relaxed(&conf_values[CONF_TOP_PAD], 0);
+    static void *mem[40 * DEPOT_BATCH];
+    enum { ALL = sizeof mem / sizeof *mem };
+    get(&arena_main, SLOT, mem, ALL);
+    void *guard = seemalloc_malloc(100);
+    for (unsigned i = 0; i < ALL; i += DEPOT_BATCH) CHECK(put(SLOT, mem + i, DEPOT_BATCH));
+    CHECK(depot_is_much());
+    size_t before = arena_main.system_bytes;
+    char *large = seemalloc_malloc(ALL / 2 * SIZE);
+    CHECK_EQ(arena_main.system_bytes, before);
+    CHECK_EQ(depot_bytes, 0);
+    CHECK(large >= (char *)mem[0] && large < (char *)mem[ALL - 1]);
+    CHECK_HEAP();
+    (void)guard;
+}
+
+/* Who finds a slot taken goes elsewhere; and what another thread was just changing is lost to a forked child, and counted no more. */
+static void taken(void) {
+    no_cache();
+    void *mem[3];
+    unsigned got;
+    uint64_t somebody = (uintptr_t)lock_self() + 64;
+    get(&arena_main, SLOT, mem, 3);
+    get(&arena_main, SLOT + 1, mem + 2, 1);
+    CHECK(put(SLOT, mem, 1) && put(SLOT + 1, mem + 2, 1));
+    depot_slots[SLOT].owner = somebody;
+    CHECK(!put(SLOT, mem + 1, 1));
+    depot_take(SLOT, 1, mem, &got);
+    CHECK_EQ(got, 0);
+    depot_fork_prepare(os_clock() + 1000);
+    CHECK_EQ(depot_slots[SLOT].owner, somebody);
+    CHECK(depot_slots[SLOT + 1].owner != 0);
+    CHECK(!put(SLOT + 1, mem + 1, 1));
+    depot_fork_parent();
+    CHECK_EQ(depot_slots[SLOT + 1].owner, 0);
+    depot_fork_prepare(os_clock() + 1000);
+    depot_fork_child();
+    CHECK_EQ(depot_slots[SLOT].owner, 0);
+    CHECK_EQ(depot_bytes, SIZE + CHUNK_ALIGN);
+    CHECK(depot_adds_up());
+    depot_take(SLOT + 1, 1, mem, &got);
+    CHECK(got == 1 && mem[0] == mem[2]);
+}
+
+/* What nobody took in a window of time goes home, what was taken and came again stays; with decay:0 all goes, with decay:-1 nothing. */
+static void idle_goes_home(void) {
+    no_cache();
+    static void *mem[MANY], *again[DEPOT_BATCH];
+    unsigned got;
+    uint64_t now = 1000000000;
+    get(&arena_main, SLOT, mem, MANY);
+    depot_tend(&arena_main, now);
+    for (unsigned i = 0; i < MANY; i += DEPOT_BATCH) CHECK(put(SLOT, mem + i, DEPOT_BATCH));
+    depot_tend(&arena_main, now += 250000000); /* the window in which they came */
+    CHECK_EQ(depot_slots[SLOT].blocks, MANY);
+    depot_take(SLOT, DEPOT_BATCH, again, &got);
+    CHECK(put(SLOT, again, got));
+    depot_tend(&arena_main, now += 249000000);
+    CHECK_EQ(depot_slots[SLOT].blocks, MANY);
+    depot_tend(&arena_main, now += 1000000);
+    CHECK_EQ(depot_slots[SLOT].blocks, DEPOT_BATCH);
+    store_relaxed(&conf_values[CONF_DECAY], SIZE_MAX);
+    depot_tend(&arena_main, now += 10000000000);
+    CHECK_EQ(depot_slots[SLOT].blocks, DEPOT_BATCH);
+    store_relaxed(&conf_values[CONF_DECAY], 0);
+    depot_tend(&arena_main, now);
+    CHECK_EQ(depot_bytes, 0);
+    CHECK_HEAP();
+}
+
+/* No memory for a batch: it is as it was, and the block goes to its arena. */
+static void refused(void) {
+    cache_init();
+    static void *mem[20 * DEPOT_BATCH];
+    for (unsigned i = 0; i < 20 * DEPOT_BATCH; i++) mem[i] = seemalloc_malloc(SIZE - CHUNK_OVERHEAD);
+    fake_plan_all((struct fake_plan){.every = 1});
+    for (unsigned i = 0; i < 20 * DEPOT_BATCH; i++) seemalloc_free(mem[i]);
+    CHECK_EQ(depot_bytes, 0);
+    fake_calm();
+    CHECK_HEAP();
+    for (unsigned i = 0; i < 20 * DEPOT_BATCH; i++) mem[i] = seemalloc_malloc(SIZE - CHUNK_OVERHEAD);
+    for (unsigned i = 0; i < 20 * DEPOT_BATCH; i++) seemalloc_free(mem[i]);
+    CHECK(depot_bytes != 0);
+    CHECK_HEAP();
+}
+
+UNIT_MAIN({"last_in_first_out", last_in_first_out}, {"holds", holds}, {"room", room}, {"home", home},
+          {"home_before_growth", home_before_growth}, {"taken", taken}, {"idle_goes_home", idle_goes_home}, {"refused", refused})
