@@ -18,8 +18,10 @@
 #define DEPOT_SHARE 8 /* an eighth of all heaps may lie in it, or DEPOT_BYTES, but no more than so much for each arena */
 #define DEPOT_BYTES MIB(1)
 #define DEPOT_BYTES_MOST MIB(8)
-#define DEPOT_MUCH_SHARE 128 /* of all heaps, and more than so much, lies in the depot: it goes home before an arena grows */
-#define DEPOT_MUCH_LEAST KIB(64)
+/* It goes home before an arena grows where it is more than this share of all heaps, of small ones that share or so much. */
+#define DEPOT_MUCH_SHARE 128
+#define DEPOT_MUCH_SMALL_SHARE 8
+#define DEPOT_MUCH_SMALL KIB(512)
 
 struct depot_batch {
     struct depot_batch *next;
@@ -54,7 +56,9 @@ void depot_take(unsigned slot, unsigned want, void **mem, unsigned *count);
 /* Everything goes home: blocks of `mine` are merged, those of other arenas sent. */
 void depot_empty(struct arena *mine);
 /* Whether that is worth while before a heap grows; and from time to time, by any thread: what nobody needed goes home. */
-static inline size_t depot_much(size_t heaps) { return max_size(heaps / DEPOT_MUCH_SHARE, DEPOT_MUCH_LEAST); }
+static inline size_t depot_much(size_t heaps) {
+    return max_size(heaps / DEPOT_MUCH_SHARE, min_size(heaps / DEPOT_MUCH_SMALL_SHARE, DEPOT_MUCH_SMALL));
+}
 bool depot_is_much(void);
 void depot_tend(struct arena *mine, uint64_t now);
 
