@@ -15,6 +15,7 @@
 
 #include "heap/bin.c"
 #include "heap/chunk.c"
+#include "heap/huge.c"
 #include "heap/mapped.c"
 #include "heap/region.c"
 #include "heap/retain.c"

@@ -13,12 +13,14 @@
 #include <string.h>
 
 #include "conf/conf.h"
+#include "heap/huge.h"
 #include "heap/retain.h"
 #include "os/os.h"
 #include "os/report.h"
 
 #define SURPLUS_SIZE KIB(64)
 #define SURPLUS_SHARE 10
+#define SURPLUS_SHARE_HUGE 16 /* where pages that come again cost less, and ends of holes stay for the sake of whole ones */
 #define SURPLUS_LEAST MIB(1)
 
 /* --- cutting --------------------------------------------------------------------------------------------------------------------------------- */
@@ -30,7 +32,8 @@ static void set_in_use(struct arena *arena, struct chunk *chunk, size_t size, ui
 
 /* What of `clean` are whole pages of a chunk that was cut from it. */
 static NOINLINE struct span span_left(struct arena *arena, const struct chunk *chunk, size_t size, struct span clean) {
-    char *from = (char *)align_up((size_t)(chunk + 1), os_page_size()), *to = (char *)align_down((size_t)chunk + size, os_page_size());
+    size_t unit = huge_is_on() ? HUGE_SIZE : os_page_size(); /* what is handed out may bring the rest of a huge page with it */
+    char *from = (char *)align_up((size_t)(chunk + 1), unit), *to = (char *)align_down((size_t)chunk + size, os_page_size());
     struct span left = {clean.from > from ? clean.from : from, clean.to < to ? clean.to : to};
     if (left.from >= left.to || size < arena->bins.paged_least) left.from = left.to = NULL;
     arena->tend.reused += span_size(clean) - span_size(left);
@@ -234,7 +237,8 @@ static void note_surplus(struct arena *arena, size_t before) {
     size_t after = resident(arena), needed = arena->system_bytes - arena->bins.bytes - top_size(arena) - arena_uncoalesced(arena);
     if (arena->purging != NULL) needed -= chunk_size(arena->purging);
     if (needed > arena->needed) store_relaxed(&arena->needed, needed);
-    size_t room = arena->needed + min_size(max_size(arena->needed / SURPLUS_SHARE, SURPLUS_LEAST), footprint_spare());
+    size_t share = arena->needed / (huge_is_on() ? SURPLUS_SHARE_HUGE : SURPLUS_SHARE);
+    size_t room = arena->needed + min_size(max_size(share, SURPLUS_LEAST), footprint_spare());
     bool beyond = after > room && conf_slides();
     arena->debt = beyond ? arena->debt + (after > before ? after - before : 0) : 0;
     store_relaxed(&arena->surplus, beyond ? min_size(after - room, arena->debt) : 0);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "conf/conf.h"
+#include "heap/huge.h"
 #include "heap/retain.h"
 #include "os/os.h"
 #include "os/report.h"
@@ -42,6 +43,12 @@ static struct span clean_pages(const struct chunk *chunk) {
     bool good =
         clean.from >= pages.from && clean.to <= pages.to && (((uintptr_t)clean.from | (uintptr_t)clean.to) & (os_page_size() - 1)) == 0;
     return good ? clean : (struct span){NULL, NULL};
+}
+
+/* A part of a huge page that goes back alone is freed only with the rest of it, and what comes again comes in small pages: up to the next ends of huge ones. */
+static struct span whole_huge(struct span part, struct span pages) {
+    char *from = (char *)align_down((size_t)part.from, HUGE_SIZE), *to = (char *)align_up((size_t)part.to, HUGE_SIZE);
+    return (struct span){from < pages.from ? pages.from : from, to > pages.to ? pages.to : to};
 }
 
 /* Of the pages that are left the next `most` bytes, beside those that went back. */
@@ -165,16 +172,18 @@ static bool purge_next(struct arena *arena, struct pass *pass) {
     take_for_purge(arena, chunk);
     size_t left = pass->enough - pass->gone, wanted = left < pass->part ? align_up(left, os_page_size()) : pass->part;
     struct span clean = arena->purged, part = part_of(pages_of(chunk), clean, wanted);
+    if (huge_is_on()) part = whole_huge(part, pages_of(chunk));
     lock_leave(&arena->lock);
     uint64_t before = os_clock();
     bool done = os_discard(part.from, span_size(part), SEEMALLOC_CALL_MADVISE_PURGE);
-    if (span_size(part) == pass->part) {
+    if (span_size(part) >= pass->part) {
         pass->part = os_clock() - before < PURGE_SHORT ? min_size(2 * pass->part, PURGE_PART_MOST) : PURGE_PART_LEAST;
     }
     if (done) {
-        if (part.to != clean.from) arena->purged.to = part.to;
-        if (part.from != clean.to || clean.from == clean.to) arena->purged.from = part.from;
-        pass->gone += span_size(part);
+        if (clean.from == clean.to) clean = (struct span){part.from, part.from};
+        arena->purged.from = part.from < clean.from ? part.from : clean.from;
+        arena->purged.to = part.to > clean.to ? part.to : clean.to;
+        pass->gone += span_size(arena->purged) - span_size(clean);
     }
     pass->refused = !done;
     if (exchange_acq_rel(&arena->purge_state, PURGE_OVER) == PURGE_WAITED) prim_wake(&arena->purge_state, INT32_MAX);
@@ -331,6 +340,7 @@ bool arena_tend(struct arena *arena, uint64_t now, uint64_t budget) {
         lock_leave(&arena->lock);
         if (old && !arena_merge_all(arena)) return false;
     }
+    huge_tend(now);
     due = load_relaxed(&arena->tend.due);
     if (due == 0) return is_still(arena);
     uint64_t deadline = os_clock() + budget;
@@ -357,6 +367,7 @@ bool arena_tend(struct arena *arena, uint64_t now, uint64_t budget) {
 bool arena_trim(struct arena *arena, size_t pad, bool purge_holes) {
     if (!arena_merge_all(arena)) return false;
     size_t purged = 0;
+    if (purge_holes) huge_withdraw();
     if (purge_holes) purge(arena, arena->bins.paged_least, SIZE_MAX, SIZE_MAX, &purged);
     bool any = purged != 0;
     if (!arena_enter(arena)) return any;

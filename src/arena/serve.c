@@ -3,6 +3,7 @@
 #include "arena/depot.h"
 #include "base/probe.h"
 #include "conf/conf.h"
+#include "heap/huge.h"
 #include "heap/mapped.h"
 
 #define LEND_MAP KIB(128) /* while fork holds them, blocks of this size are mapped: the arena would stay that much larger */
@@ -26,6 +27,13 @@ static struct arena *next_lender(const struct arena *borrower, uint32_t *looked)
         }
     }
     return NULL;
+}
+
+/* From an arena: what was left over goes back, and a large block may get huge pages. */
+static void *served(struct arena *arena, size_t size, void *mem) {
+    if (UNLIKELY(load_relaxed(&arena->surplus) != 0)) arena_make_up(arena);
+    if (size >= HUGE_BLOCK) huge_note_new(mem, chunk_next(chunk_of(mem)));
+    return mem;
 }
 
 void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) {
@@ -66,10 +74,7 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
         arena = &arena_main;
         status = ask(arena, size, align, MEANS_MERGE | MEANS_GROW, &mem, zeroed);
     }
-    if (status == ARENA_OK) {
-        if (UNLIKELY(load_relaxed(&arena->surplus) != 0)) arena_make_up(arena);
-        return mem;
-    }
+    if (status == ARENA_OK) return served(arena, size, mem);
     /* Small mappings are wasteful, but better than none. */
     return mapped_alloc(size, align, zeroed);
 }

@@ -6,6 +6,7 @@
 #include "arena/background.h"
 #include "base/probe.h"
 #include "conf/conf.h"
+#include "heap/huge.h"
 #include "heap/mapped.h"
 #include "heap/retain.h"
 #include "os/os.h"
@@ -762,6 +763,7 @@ void cache_free(void *mem) {
     if (UNLIKELY(!tag_in_use(tag) || size < CHUNK_MIN || ((uintptr_t)mem & (CHUNK_ALIGN - 1)) != 0)) bad_pointer(mem, head, tag);
     struct arena *arena = arena_of_id(tag);
     if (UNLIKELY(key_matches(mem))) check_double_free(mem, head);
+    if (UNLIKELY(size >= HUGE_BLOCK)) huge_note_freed(mem, chunk_at(chunk, size));
     if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) memset(mem, (int)conf_get(CONF_PERTURB), head_usable(head));
     if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
     unsigned size_class = size <= CLASS_SIZE_MAX ? class_below(size) : CLASS_COUNT;
@@ -800,6 +802,7 @@ bool cache_resize(void *mem, size_t old_size, size_t size) {
     struct cache *cache = cache_mine();
     count_net(cache, old_size, -1);
     count_net(cache, chunk_size(chunk), 1);
+    if (size >= HUGE_BLOCK) huge_note_growth(old_size, size);
     return true;
 }
 
@@ -892,6 +895,7 @@ void cache_fork_child(void) {
     depot_fork_child();
     arena_fork_child();
     retain_fork_child();
+    huge_fork_child();
     background_fork_child();
     store_relaxed(&os_counters.taken, arena_counted()); /* what others were just taking or giving is not */
     for (unsigned i = 0; i < ASKED_MOST; i++) {

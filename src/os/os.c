@@ -69,6 +69,11 @@ void os_advise_huge(void *start, size_t size, bool wanted) {
     noted(prim_advise_huge(start, size, wanted), SEEMALLOC_CALL_MADVISE_HUGE, start, size);
 }
 
+bool os_resident(const void *start, size_t size, unsigned char *pages) {
+    lock_count_call();
+    return prim_resident(start, size, pages);
+}
+
 void os_name(void *start, size_t size, const char *name) {
     if (LIKELY(!load_relaxed(&os_names))) return;
     lock_count_call();

@@ -22,10 +22,11 @@ void *prim_map(void *hint, size_t size, bool usable);
 /* Each returns false if the system refuses; then nothing has changed. */
 bool prim_unmap(void *start, size_t size);
 bool prim_make_usable(void *start, size_t size);
-bool prim_make_unusable(void *start, size_t size);            /* contents are gone, the reservation stays */
-bool prim_discard(void *start, size_t size);                  /* contents read as zero afterwards, access stays */
-bool prim_wipe_on_fork(void *start, size_t size);             /* zero-filled in a forked child */
-bool prim_advise_huge(void *start, size_t size, bool wanted); /* asks for huge pages, or not to have any */
+bool prim_make_unusable(void *start, size_t size);                        /* contents are gone, the reservation stays */
+bool prim_discard(void *start, size_t size);                              /* contents read as zero afterwards, access stays */
+bool prim_wipe_on_fork(void *start, size_t size);                         /* zero-filled in a forked child */
+bool prim_advise_huge(void *start, size_t size, bool wanted);             /* asks for huge pages, or not to have any */
+bool prim_resident(const void *start, size_t size, unsigned char *pages); /* bit 0 of pages[i]: the i-th page is in memory */
 
 /* What an anonymous mapping, or part of one, is called in /proc/PID/maps. The name is static. False: the system has no names. A fresh mapping has none, and neighbours of different names are two for the kernel. */
 bool prim_name(void *start, size_t size, const char *name);

@@ -124,6 +124,10 @@ bool prim_advise_huge(void *start, size_t size, bool wanted) {
     return !failed(raw(SYS_madvise, (long)start, (long)size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE, 0, 0, 0));
 }
 
+bool prim_resident(const void *start, size_t size, unsigned char *pages) {
+    return !failed(raw(SYS_mincore, (long)start, (long)size, (long)pages, 0, 0, 0));
+}
+
 /* Since Linux 5.17, if CONFIG_ANON_VMA_NAME is set; else EINVAL. */
 bool prim_name(void *start, size_t size, const char *name) {
     return raw(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, (long)start, (long)size, (long)name, 0) != -EINVAL;

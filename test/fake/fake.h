@@ -11,7 +11,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum fake_call { FAKE_SBRK, FAKE_MAP, FAKE_UNMAP, FAKE_REMAP, FAKE_USABLE, FAKE_UNUSABLE, FAKE_DISCARD, FAKE_WIPE, FAKE_HUGE, FAKE_CALLS };
+enum fake_call {
+    FAKE_SBRK,
+    FAKE_MAP,
+    FAKE_UNMAP,
+    FAKE_REMAP,
+    FAKE_USABLE,
+    FAKE_UNUSABLE,
+    FAKE_DISCARD,
+    FAKE_WIPE,
+    FAKE_HUGE,
+    FAKE_RESIDENT,
+    FAKE_CALLS
+};
 
 /* Which calls of one kind are refused. All zero: none. The conditions add up. */
 struct fake_plan {

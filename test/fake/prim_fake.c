@@ -88,8 +88,8 @@ static _Noreturn void violation(const char *what, const void *start, size_t size
 }
 
 const char *fake_call_name(enum fake_call call) {
-    static const char *const names[FAKE_CALLS] = {"sbrk",          "map",     "unmap",        "remap",      "make_usable",
-                                                  "make_unusable", "discard", "wipe_on_fork", "advise_huge"};
+    static const char *const names[FAKE_CALLS] = {"sbrk",          "map",     "unmap",        "remap",       "make_usable",
+                                                  "make_unusable", "discard", "wipe_on_fork", "advise_huge", "resident"};
     return call < FAKE_CALLS ? names[call] : "?";
 }
 
@@ -437,6 +437,24 @@ bool prim_advise_huge(void *start, size_t size, bool wanted) {
     check_range("advice on what isn't mapped", start, size, false, true);
     bool done = !refused(FAKE_HUGE);
     pthread_mutex_unlock(&mutex);
+    return done;
+}
+
+/* A page of ours is there if all of the kernel's in it are. */
+bool prim_resident(const void *start, size_t size, unsigned char *pages) {
+    unsigned char real[64 * 1024 / 4096];
+    size_t real_size = (size_t)sysconf(_SC_PAGESIZE);
+    int saved = errno;
+    pthread_mutex_lock(&mutex);
+    check_range("whether what isn't usable is resident", start, size, true, true);
+    bool done = !refused(FAKE_RESIDENT);
+    for (size_t at = 0; done && at < size; at += page_size) {
+        done = mincore((uint8_t *)(uintptr_t)start + at, page_size, real) == 0;
+        pages[at / page_size] = 1;
+        for (size_t i = 0; i < page_size / real_size; i++) pages[at / page_size] &= real[i];
+    }
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
     return done;
 }
 
