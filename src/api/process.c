@@ -27,7 +27,7 @@ static uint32_t *fork_marker;
 static struct lock fork_lock = {.rank = RANK_FORK};
 static unsigned fork_depth;
 
-static void fork_prepare(void) {
+static COLD void fork_prepare(void) {
     uint64_t deadline = os_clock() + FORK_DEADLINE;
     lock_fork_begins();
     if (lock_is_fork(&fork_lock)) {
@@ -38,7 +38,7 @@ static void fork_prepare(void) {
     }
 }
 
-static void fork_parent(void) {
+static COLD void fork_parent(void) {
     if (lock_is_fork(&fork_lock) && --fork_depth == 0) {
         cache_fork_parent();
         lock_release_from_fork(&fork_lock);
@@ -46,14 +46,14 @@ static void fork_parent(void) {
     lock_fork_ends();
 }
 
-static void child_begins(void) {
+static COLD void child_begins(void) {
     if (fork_marker != NULL && load_relaxed(fork_marker) == 0) {
         store_relaxed(fork_marker, 1);
         cache_fork_child();
     }
 }
 
-static void fork_child(void) {
+static COLD void fork_child(void) {
     trace_fork_child();
     bool mine = lock_is_fork(&fork_lock);
     lock_fork_in_child(mine ? fork_depth - 1 : 0);
@@ -68,7 +68,7 @@ static void fork_child(void) {
 
 EXPORT void seemalloc_on_limit(int (*callback)(size_t needed, void *arg), void *arg) { cache_set_last_resort(callback, arg); }
 
-EXPORT void seemalloc_set_limit(size_t bytes) {
+EXPORT COLD void seemalloc_set_limit(size_t bytes) {
     cache_init();
     store_relaxed(&conf_values[CONF_LIMIT], bytes);
     store_relaxed(&os_counters.limit, bytes);

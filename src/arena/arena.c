@@ -137,7 +137,7 @@ void arena_follow(struct arena **arena) {
     arena_detach(before);
 }
 
-unsigned arena_total(void) {
+COLD unsigned arena_total(void) {
     unsigned total = 0;
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) {
         const struct arena *arena = arena_of_id(id);
@@ -156,7 +156,7 @@ struct arena *arena_less_busy(struct arena *busy) {
     return busy;
 }
 
-void arena_fork_prepare(uint64_t deadline) {
+COLD void arena_fork_prepare(uint64_t deadline) {
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) {
         if (!arena_of_id(id)->is_spare) lock_take_for_fork(&arena_of_id(id)->lock, deadline);
     }
@@ -165,14 +165,14 @@ void arena_fork_prepare(uint64_t deadline) {
 }
 
 /* Only locks that this thread took for fork are let go: one that a signal handler's fork found in its own thread's hands stays there. */
-void arena_fork_parent(void) {
+COLD void arena_fork_parent(void) {
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) {
         struct arena *arena = arena_of_id(id);
         if (lock_is_fork(&arena->lock)) lock_release_from_fork(&arena->lock);
     }
 }
 
-void arena_fork_child(void) {
+COLD void arena_fork_child(void) {
     region_fork_child();
     uint32_t total = load_acquire(&seal.arenas);
     /* A thread may have been between the two steps of `create`; then its arena is lost. */
@@ -197,14 +197,14 @@ void arena_fork_child(void) {
     }
 }
 
-void arena_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
+COLD void arena_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) {
         const struct arena *arena = arena_of_id(id);
         if (arena != &arena_main && arena != &first_spare) visit(arena, sizeof *arena, arg);
     }
 }
 
-size_t arena_counted(void) {
+COLD size_t arena_counted(void) {
     size_t bytes = load_relaxed(&mapped_bytes) + load_relaxed(&retained_bytes) + load_relaxed(&os_counters.metadata_bytes);
     for (uint32_t id = 0; id < load_acquire(&seal.arenas); id++) bytes += arena_of_id(id)->system_bytes - arena_of_id(id)->counted_clean;
     return bytes;

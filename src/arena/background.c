@@ -32,7 +32,7 @@ static void slumber(uint64_t nanoseconds) {
     prim_wait(&word, 0, nanoseconds);
 }
 
-static void run(void) {
+static COLD void run(void) {
     size_t decay = conf_get(CONF_DECAY);
     uint64_t window = min_size(decay, NAP_MOST / 1000000) * 1000000, nap = 0;
     if (window < NAP_LEAST) window = NAP_LEAST;
@@ -67,7 +67,7 @@ void background_wake(void) {
     if (exchange_acquire(&background_asleep, 0) != 0) prim_wake(&background_asleep, 1);
 }
 
-void background_fork_child(void) {
+COLD void background_fork_child(void) {
     store_relaxed(&background_due, 0);
     store_relaxed(&background_asleep, 0);
     store_relaxed(&not_before, os_clock() + CHILD_AGE);

@@ -370,7 +370,7 @@ void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
     shrink_top(arena, new_end);
 }
 
-void arena_trim_whole_top(struct arena *arena) {
+COLD void arena_trim_whole_top(struct arena *arena) {
     arena_trim_top(arena, 0, 0);
     if (arena->top == NULL) return;
     char *new_end = (char *)align_up((size_t)arena->top + CHUNK_MIN, os_page_size());
@@ -680,7 +680,7 @@ void arena_settle(struct arena *arena) {
 }
 
 /* Whether a chain inside blocks holds `mem`. A broken chain ends the search: who pops from it will say so. */
-static bool chain_holds(struct arena *arena, const void *chain, const void *mem) {
+static COLD bool chain_holds(struct arena *arena, const void *chain, const void *mem) {
     size_t left = arena->system_bytes / CHUNK_MIN;
     while (chain != NULL && chain != mem) {
         struct chunk *chunk = chunk_of(chain);
@@ -690,7 +690,7 @@ static bool chain_holds(struct arena *arena, const void *chain, const void *mem)
     return chain == mem;
 }
 
-const char *arena_holds(struct arena *arena, const void *mem) {
+COLD const char *arena_holds(struct arena *arena, const void *mem) {
     if (!arena_enter(arena)) return NULL;
     const char *where = NULL;
     if (chain_holds(arena, load_acquire(&arena->inbox), mem) || chain_holds(arena, arena->inbox_rest, mem)) where = "the inbox";

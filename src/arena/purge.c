@@ -379,7 +379,7 @@ bool arena_trim(struct arena *arena, size_t pad, bool purge_holes) {
     return any;
 }
 
-void arena_give_back(struct arena *arena) {
+COLD void arena_give_back(struct arena *arena) {
     arena_trim(arena, 0, true);
     if (!arena_enter(arena)) return;
     arena_trim_whole_top(arena);

@@ -38,7 +38,7 @@ static uint32_t started, configured;
 
 static void thread_exit(void *value);
 
-static COLD void start_once(void) {
+static NOINLINE void start_once(void) {
     uint32_t state = START_NOT;
     if (cas_acq_rel(&started, &state, START_RUNS)) {
         conf_init(NULL);
@@ -428,7 +428,7 @@ static void shed(struct cache *cache, uint64_t now) {
 
 /* Memory goes home. There is nobody but the threads that happen to come by: each looks after its own arena and, in turn, another one, for an eighth of the
  * time that went by at most. */
-static COLD void tend(struct cache *cache, uint64_t now) {
+static NOINLINE void tend(struct cache *cache, uint64_t now) {
     uint64_t since = now - cache->tended, decay = conf_get(CONF_DECAY);
     if ((since < TEND_EVERY && decay != 0) || decay == SIZE_MAX) return;
     cache->tended = now;
@@ -587,7 +587,7 @@ static struct {
 } last_resort;
 static const void *asked[ASKED_MOST]; /* threads that are in that function: what fails inside it just fails */
 
-void cache_set_last_resort(int (*function)(size_t needed, void *arg), void *arg) {
+COLD void cache_set_last_resort(int (*function)(size_t needed, void *arg), void *arg) {
     add_relaxed(&last_resort.version, 1);
     __atomic_thread_fence(__ATOMIC_RELEASE);
     store_relaxed(&last_resort.function, function);
@@ -616,7 +616,7 @@ static bool ask_program(size_t needed) {
     return freed;
 }
 
-bool cache_relieve(size_t needed, unsigned *tries) {
+COLD bool cache_relieve(size_t needed, unsigned *tries) {
     struct cache *cache = cache_mine();
     bool possible = needed <= load_relaxed(&os_counters.limit);
     bool limited = possible && os_is_beyond(needed + needed / RELIEF_SHARE + RELIEF_SLACK * os_page_size());
@@ -674,7 +674,7 @@ void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
 
 /* --- free missed ------------------------------------------------------------------------------------------------------------------------------ */
 
-static bool magazines_hold(unsigned size_class, const void *mem) {
+static COLD bool magazines_hold(unsigned size_class, const void *mem) {
     for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
         if (load_relaxed(&cache->state) == CACHE_FREE) continue;
         struct magazine *magazine = &cache->magazine[size_class];
@@ -686,12 +686,12 @@ static bool magazines_hold(unsigned size_class, const void *mem) {
     return false;
 }
 
-static const char *place_in_class(unsigned size_class, const void *mem) {
+static COLD const char *place_in_class(unsigned size_class, const void *mem) {
     return magazines_hold(size_class, mem) ? "a thread cache" : depot_holds(size_class, mem) ? "a parked batch" : NULL;
 }
 
 /* A free puts it into the largest class that it serves; what came from an arena may be larger than its class, where cutting would have left too little. */
-static const char *place_in_caches(size_t size, const void *mem) {
+static COLD const char *place_in_caches(size_t size, const void *mem) {
     unsigned size_class = size <= CLASS_SIZE_MAX ? class_below(size) : CLASS_COUNT, smaller = size_class - 1;
     const char *place = size_class < CLASS_COUNT ? place_in_class(size_class, mem) : NULL;
     bool larger = smaller >= CHUNK_MIN / CHUNK_ALIGN && size - class_size(smaller) < arena_least_rest(class_size(smaller));
@@ -699,7 +699,7 @@ static const char *place_in_caches(size_t size, const void *mem) {
 }
 
 /* Where a block is that carries the key: NULL if the user happened to store that value. */
-static const char *free_place(const void *mem, uint64_t head) {
+static COLD const char *free_place(const void *mem, uint64_t head) {
     uint32_t tag = head_tag(head, chunk_of(mem));
     if (!tag_in_use(tag)) return NULL;
     const char *place = place_in_caches(head_size(head), mem);
@@ -714,7 +714,7 @@ static COLD void check_double_free(void *mem, uint64_t head) {
           head_size(head), where);
 }
 
-void cache_check_live(void *mem, const char *line) {
+COLD void cache_check_live(void *mem, const char *line) {
     const char *where = free_place(mem, chunk_head(chunk_of(mem)));
     if (where != NULL) fatal(line, "block at %p was freed already: it lies in %s", mem, where);
 }
@@ -833,7 +833,7 @@ void cache_flush(void) {
     slow_leave(cache);
 }
 
-void cache_settings_changed(void) {
+COLD void cache_settings_changed(void) {
     struct cache *cache = cache_self;
     if (cache == &cache_none || cache == &cache_dead || !slow_enter(cache)) return;
     flush_all(cache);
@@ -843,7 +843,7 @@ void cache_settings_changed(void) {
 
 /* --- seeing ----------------------------------------------------------------------------------------------------------------------------------- */
 
-void cache_walk(void (*visit)(void *arg, void *mem), void *arg) {
+COLD void cache_walk(void (*visit)(void *arg, void *mem), void *arg) {
     for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
         if (load_acquire(&cache->state) == CACHE_FREE) continue;
         for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
@@ -854,7 +854,7 @@ void cache_walk(void (*visit)(void *arg, void *mem), void *arg) {
     }
 }
 
-void cache_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
+COLD void cache_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
     for (const struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) visit(cache, sizeof *cache, arg);
 }
 
@@ -881,17 +881,17 @@ void cache_note_peak(void) {
 
 /* --- fork ------------------------------------------------------------------------------------------------------------------------------------- */
 
-void cache_fork_prepare(uint64_t deadline) {
+COLD void cache_fork_prepare(uint64_t deadline) {
     arena_fork_prepare(deadline);
     depot_fork_prepare(deadline);
 }
-void cache_fork_parent(void) {
+COLD void cache_fork_parent(void) {
     depot_fork_parent();
     arena_fork_parent();
 }
 
 /* The caches of threads that did not come along are only marked here: a child that execs at once pays nothing more. */
-void cache_fork_child(void) {
+COLD void cache_fork_child(void) {
     depot_fork_child();
     arena_fork_child();
     retain_fork_child();

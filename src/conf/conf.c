@@ -115,7 +115,8 @@ static void read_value(const char *origin, int id, const char *name, size_t name
 }
 
 /* name separator value, …; `prefix` names the part of another program's list that is ours. */
-static void read_list(const char *origin, const char *list, char item_end, char separator, const char *prefix, enum conf_source source) {
+static COLD void read_list(const char *origin, const char *list, char item_end, char separator, const char *prefix,
+                           enum conf_source source) {
     size_t prefix_length = strlen(prefix);
     while (*list != '\0') {
         size_t length = 0;
@@ -167,7 +168,7 @@ void conf_init(char **environment) {
     }
 }
 
-bool conf_set(int parameter, long value) {
+COLD bool conf_set(int parameter, long value) {
     for (int id = 0; id < CONF_COUNT; id++) {
         if (conf_rows[id].parameter != parameter) continue;
         if (id == CONF_CHECK) return true; /* M_CHECK_ACTION has no effect in glibc either; our checks can't be switched off */

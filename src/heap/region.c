@@ -39,7 +39,7 @@ static struct region *description_new(void) {
     return region;
 }
 
-void region_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
+COLD void region_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
     for (const struct region *pool = load_acquire(&region_pools); pool != NULL; pool = pool->next) visit(pool, REGION_POOL, arg);
 }
 
@@ -50,7 +50,7 @@ static void description_free(struct region *region) {
     lock_leave(&pool_lock);
 }
 
-void region_fork_child(void) {
+COLD void region_fork_child(void) {
     if (lock_settle_in_child(&pool_lock)) store_relaxed(&pool_lock.word, LOCK_FREE);
 }
 

@@ -148,14 +148,14 @@ char *retain_take(size_t *length) {
     return moved;
 }
 
-void retain_walk(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
+COLD void retain_walk(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
     for (unsigned i = 0; i < RETAIN_SLOTS; i++) {
         uintptr_t start = load_acquire(&retain_slots[i].start);
         if (start > RETAIN_CLAIMED) visit((const void *)start, load_relaxed(&retain_slots[i].length), arg);
     }
 }
 
-void retain_fork_child(void) {
+COLD void retain_fork_child(void) {
     size_t bytes = 0;
     for (unsigned i = 0; i < RETAIN_SLOTS; i++) bytes += load_relaxed(&retain_slots[i].start) > RETAIN_CLAIMED ? retain_slots[i].length : 0;
     store_relaxed(&retained_bytes, bytes);

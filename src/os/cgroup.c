@@ -125,13 +125,13 @@ static void bytes_in(const char *mount, const char *path, const char *file, size
     if (group_value(mount, path, file, data) && number(&at, &bytes)) lower(limit, bytes);
 }
 
-static void memory_v2(const char *mount, const char *path, size_t *limit) {
+static COLD void memory_v2(const char *mount, const char *path, size_t *limit) {
     bytes_in(mount, path, "memory.max", limit);
     bytes_in(mount, path, "memory.high", limit);
 }
 
 /* Without a limit it says PTRDIFF_MAX in whole pages. */
-static void memory_v1(const char *mount, const char *path, size_t *limit) {
+static COLD void memory_v1(const char *mount, const char *path, size_t *limit) {
     size_t bytes = SIZE_MAX;
     bytes_in(mount, path, "memory.limit_in_bytes", &bytes);
     bytes_in(mount, path, "memory.soft_limit_in_bytes", &bytes);
@@ -144,7 +144,7 @@ unsigned cgroup_cpus(void) {
     return limit < 1 ? 1 : (unsigned)min_size(limit, UINT_MAX);
 }
 
-size_t cgroup_memory(void) {
+COLD size_t cgroup_memory(void) {
     static const struct hierarchy memory[] = {{"", "", memory_v2}, {"", "/unified", memory_v2}, {"memory", "/memory", memory_v1}};
     return lowest(memory, sizeof memory / sizeof memory[0]);
 }

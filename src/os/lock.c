@@ -49,17 +49,17 @@ static bool forks(uint64_t owner) {
     return false;
 }
 
-void lock_fork_begins(void) {
+COLD void lock_fork_begins(void) {
     add_relaxed(&forks_running, 1);
     forker_change(0, own_word());
 }
 
-void lock_fork_ends(void) {
+COLD void lock_fork_ends(void) {
     forker_change(own_word(), 0);
     sub_relaxed(&forks_running, 1);
 }
 
-void lock_fork_in_child(uint32_t own) {
+COLD void lock_fork_in_child(uint32_t own) {
     store_relaxed(&forks_running, own);
     for (unsigned i = 0; i < FORKERS; i++) store_relaxed(&forkers[i], i < own ? own_word() : 0);
 }
@@ -118,7 +118,7 @@ static void doze(struct lock *lock, uint64_t word, uint64_t nanoseconds) {
     if (word == waited || cas_acquire(&lock->word, &word, waited)) prim_wait(futex_of(lock), (uint32_t)waited, nanoseconds);
 }
 
-static COLD bool enter_contended(struct lock *lock) {
+static NOINLINE bool enter_contended(struct lock *lock) {
     uint64_t patience = 0;
     for (unsigned spins = 0;; spins++) {
         uint64_t word = load_relaxed(&lock->word);
@@ -155,7 +155,7 @@ void lock_leave(struct lock *lock) {
     if (__atomic_exchange_n(&lock->word, LOCK_FREE, __ATOMIC_RELEASE) & LOCK_WAITED) prim_wake(futex_of(lock), 1);
 }
 
-bool lock_take_for_fork(struct lock *lock, uint64_t deadline) {
+COLD bool lock_take_for_fork(struct lock *lock, uint64_t deadline) {
     for (unsigned spins = 0;; spins++) {
         uint64_t word = load_relaxed(&lock->word);
         if (word == LOCK_FREE) {
@@ -176,12 +176,12 @@ bool lock_take_for_fork(struct lock *lock, uint64_t deadline) {
     }
 }
 
-void lock_release_from_fork(struct lock *lock) {
+COLD void lock_release_from_fork(struct lock *lock) {
     store_release(&lock->word, LOCK_FREE);
     prim_wake(futex_of(lock), INT32_MAX);
 }
 
-bool lock_settle_in_child(struct lock *lock) {
+COLD bool lock_settle_in_child(struct lock *lock) {
     uint64_t word = load_relaxed(&lock->word);
     if (word == LOCK_FREE || (word & (uint64_t)LOCK_OWNER_MASK) == own_word()) return false;
     store_relaxed(&lock->word, LOCK_ABANDONED);

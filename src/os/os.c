@@ -145,7 +145,7 @@ static char *claim_books(size_t pages) {
 }
 
 /* For the next one, if nobody has taken what lies behind it; else it stays reserved. */
-static void unclaim_books(char *start, size_t pages) {
+static COLD void unclaim_books(char *start, size_t pages) {
     uint64_t word = load_acquire(&books_left);
     if (start + pages * os_page_size() != (char *)((word >> BOOKS_COUNT_BITS) * os_page_size())) return;
     cas_acq_rel(&books_left, &word, books_word(start, (word & BOOKS_COUNT_MASK) + pages));
@@ -166,7 +166,7 @@ void *os_map_guarded(size_t size) {
     return NULL;
 }
 
-void os_unmap_guarded(void *start, size_t size) {
+COLD void os_unmap_guarded(void *start, size_t size) {
     size_t pages = align_up(size, os_page_size()) / os_page_size();
     size = pages * os_page_size();
     if (!os_make_unusable(start, size)) return;

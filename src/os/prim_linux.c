@@ -156,7 +156,7 @@ bool prim_thread_exit_hook(void (*exit)(void *value)) { return pthread_key_creat
 
 void prim_thread_exit_arm(void *value) { pthread_setspecific(exit_key, value); }
 
-static void *thread_run(void *arg) {
+static COLD void *thread_run(void *arg) {
     static const char name[] = "seemalloc";
     void (*function)(void) = (void (*)(void))(uintptr_t)arg;
     raw(SYS_prctl, PR_SET_NAME, (long)name, 0, 0, 0, 0);
@@ -165,7 +165,7 @@ static void *thread_run(void *arg) {
 }
 
 /* By libc, which needs to know of its threads: setuid tells all of them, by signals that pthread_sigmask never blocks. */
-bool prim_start_thread(void (*run)(void)) {
+COLD bool prim_start_thread(void (*run)(void)) {
     int saved = errno;
     sigset_t all, before;
     pthread_attr_t attributes;
@@ -187,7 +187,7 @@ bool prim_start_thread(void (*run)(void)) {
 }
 
 /* PID (NAME) STATE and 16 numbers before that of the threads; NAME may hold anything. The state is the main thread's. */
-bool prim_is_last_thread(void) {
+COLD bool prim_is_last_thread(void) {
     char text[512];
     long length = prim_read_file("/proc/self/stat", text, sizeof text - 1);
     if (length <= 0) return false;
@@ -283,12 +283,12 @@ long prim_read_file(const char *path, char *data, size_t size) {
     return (long)length;
 }
 
-int prim_keep_stderr(void) {
+COLD int prim_keep_stderr(void) {
     long fd = raw(SYS_fcntl, STDERR_FILENO, F_DUPFD_CLOEXEC, 200, 0, 0, 0); /* out of the way of programs that count their descriptors */
     return failed(fd) ? STDERR_FILENO : (int)fd;
 }
 
-void prim_write(int fd, const char *data, size_t size) {
+COLD void prim_write(int fd, const char *data, size_t size) {
     while (size != 0) {
         long n = raw(SYS_write, fd, (long)data, (long)size, 0, 0, 0);
         if (n == -EINTR) continue;
