@@ -173,11 +173,7 @@ bool live_freeze(struct live *live, struct fault *fault) {
         }
     }
     if (good && live->thread_count == 0) good = fault_note(fault, "process %d ended while it was being read", (int)live->pid);
-    struct source_mappings mappings;
-    if (good && (good = live_mappings(live, &mappings, false, fault))) {
-        source_mappings_free(&live->source.mappings);
-        live->source.mappings = mappings;
-    }
+    good = good && live_map_anew(live, fault);
     if (!good) live_thaw(live);
     return good;
 }

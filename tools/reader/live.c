@@ -133,6 +133,14 @@ bool live_mappings(struct live *live, struct source_mappings *mappings, bool wit
                       (int)live->pid);
 }
 
+bool live_map_anew(struct live *live, struct fault *fault) {
+    struct source_mappings mappings;
+    if (!live_mappings(live, &mappings, false, fault)) return false;
+    source_mappings_free(&live->source.mappings);
+    live->source.mappings = mappings;
+    return true;
+}
+
 bool live_rss(struct live *live, uint64_t *bytes, struct fault *fault) {
     size_t length;
     char *text = read_proc(live->pid, "smaps_rollup", &length);

@@ -43,6 +43,9 @@ void live_close(struct live *live); /* thaws if need be */
 /* The mappings with what of them is resident. Free them. */
 bool live_mappings(struct live *live, struct source_mappings *mappings, bool with_rss, struct fault *fault);
 
+/* The source's own, once more. After false they are the old ones. */
+bool live_map_anew(struct live *live, struct fault *fault);
+
 /* Sum of all resident bytes as the kernel says; and page faults so far. */
 bool live_rss(struct live *live, uint64_t *bytes, struct fault *fault);
 bool live_faults(struct live *live, uint64_t *minor, uint64_t *major);

@@ -16,6 +16,7 @@
 #include "reader/snapshot.h"
 
 #define TRIES 50
+#define LOOKS 10    /* at a process that runs */
 #define NAP 1000000 /* ns between two of them, and as much more each time */
 
 static uint64_t now(void) { return clock_of(CLOCK_MONOTONIC); }
@@ -99,7 +100,12 @@ bool process_look(struct process *process, pid_t pid, struct fault *fault) {
     struct seemalloc_descriptor descriptor;
     struct fault why = {0};
     *process = (struct process){.tries = 1, .source = &process->live.source};
-    bool good = live_open(&process->live, pid, fault) && find(process, &descriptor, &why) && read_heap(process, &descriptor, true, &why);
+    bool good = live_open(&process->live, pid, fault) && find(process, &descriptor, &why);
+    for (unsigned looks = 1; good && !read_heap(process, &descriptor, true, &why); looks++) {
+        /* It runs on: what it has mapped since the list of mappings was read is not corrupted. */
+        good = looks < LOOKS && live_map_anew(&process->live, NULL);
+        if (good) why = (struct fault){0};
+    }
     return finish(process, good, &why, fault);
 }
 
