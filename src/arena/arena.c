@@ -10,9 +10,9 @@
 
 #define CPU_SLOTS 256 /* of more CPUs some share */
 
-struct arena arena_main;
-static struct arena first_spare;
-struct arena *arena_table[ARENA_LIMIT];
+APART struct arena arena_main __attribute__((aligned(4096)));
+static APART struct arena first_spare __attribute__((aligned(4096)));
+APART struct arena *arena_table[ARENA_LIMIT];
 static struct arena *spare;
 static uint32_t regular = 1; /* arenas that are not spares, and not abandoned; never above the limit */
 
@@ -116,7 +116,8 @@ void arena_detach(struct arena *arena) {
 
 /* The CPU's arena: chosen in turn when one is first seen. */
 static struct arena *arena_of_cpu(unsigned cpu) {
-    static uint32_t chosen[CPU_SLOTS], turn; /* id + 1; 0: none yet */
+    static APART uint32_t chosen[CPU_SLOTS]; /* id + 1; 0: none yet */
+    static uint32_t turn;
     uint32_t *slot = &chosen[cpu % CPU_SLOTS], id = load_relaxed(slot), total = load_acquire(&seal.arenas);
     if (LIKELY(id != 0 && is_usable(arena_of_id(id - 1)))) return arena_of_id(id - 1);
     for (uint32_t tries = 0; tries < total; tries++) {

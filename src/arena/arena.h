@@ -106,15 +106,17 @@ struct arena {
     size_t fast_low;       /* and of fast_bytes */
     struct tend tend;
 
-    struct fast_bin fast[FAST_BINS];
     size_t fast_bytes;   /* of those in fast bins and of loose ones, */
     uint32_t fast_count; /* and how many */
     struct sweep sweep;
     void *inbox_rest; /* the part of the inbox that was fetched but not looked at yet */
-    struct bins bins;
 
     void *inbox __attribute__((aligned(CACHE_LINE))); /* chain of blocks that others sent home; atomic */
     size_t inbox_bytes;                               /* of inbox and inbox_rest; atomic */
+
+    /* To here, and the bins but for most of their index: one page. What follows is touched where it is used. */
+    struct bins bins __attribute__((aligned(CACHE_LINE)));
+    struct fast_bin fast[FAST_BINS];
 };
 
 enum arena_status {
@@ -123,6 +125,8 @@ enum arena_status {
     ARENA_REFUSED, /* the lock can't be had; try another */
     ARENA_MAP      /* nothing free fits, and the size is one for a mapping of its own */
 };
+
+_Static_assert(offsetof(struct arena, bins) + offsetof(struct bins, first) < 4096, "the first page");
 
 extern struct arena arena_main;
 extern struct arena *arena_table[ARENA_LIMIT]; /* by id; [0, seal.arenas) are set */

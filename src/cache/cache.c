@@ -22,7 +22,7 @@ _Static_assert(CLASS_SIZE_ABOVE(CLASS_FIRST_CLOSED - 1) <= FIRST_BYTES && CLASS_
 #define RELIEF_SHARE 32        /* what a request may take beyond its size is the rest of a chunk, */
 #define RELIEF_SLACK 4         /* and some pages */
 
-struct cache cache_none, cache_dead;
+APART struct cache cache_none, cache_dead;
 __thread struct cache *cache_self __attribute__((tls_model("initial-exec"))) = &cache_none;
 static __thread struct cache *owned __attribute__((tls_model("initial-exec"))); /* the same but where that is set aside, or NULL */
 
@@ -585,7 +585,7 @@ static struct {
     int (*function)(size_t needed, void *arg);
     void *arg;
 } last_resort;
-static const void *asked[ASKED_MOST]; /* threads that are in that function: what fails inside it just fails */
+static APART const void *asked[ASKED_MOST]; /* threads that are in that function: what fails inside it just fails */
 
 COLD void cache_set_last_resort(int (*function)(size_t needed, void *arg), void *arg) {
     add_relaxed(&last_resort.version, 1);

@@ -47,8 +47,8 @@ struct bins {
     /* The search index of the large bins. Chunk sizes below INDEX_LIMIT: the first of each size, and a bit for each size there is, and for each word
      * of these bits that is not zero. Above: a tree for each bin. */
     uint64_t sized_words, sized[INDEX_LIMIT / CHUNK_ALIGN / 64];
-    struct chunk *first[INDEX_LIMIT / CHUNK_ALIGN];
     struct chunk *root[BIN_COUNT - BIN_FIRST_TREE];
+    struct chunk *first[INDEX_LIMIT / CHUNK_ALIGN];
 };
 
 void bins_init(struct bins *bins, uint32_t id);

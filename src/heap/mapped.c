@@ -10,12 +10,12 @@
 
 #define PROBES 8
 
-static struct mapped_record first_segment[MAPPED_FIRST];
+static APART struct mapped_record first_segment[MAPPED_FIRST];
 struct mapped_record *mapped_segments[MAPPED_SEGMENTS] = {first_segment};
 size_t mapped_count, mapped_bytes, mapped_count_peak, mapped_bytes_peak;
 
 /* For a block that mremap has moved when there is no memory for another segment. */
-struct mapped_record mapped_overflow[MAPPED_OVERFLOW];
+APART struct mapped_record mapped_overflow[MAPPED_OVERFLOW];
 static bool overflow_used; /* was ever: lookups skip it until then */
 
 static size_t segment_records(size_t i) { return (size_t)MAPPED_FIRST << MAPPED_GROWTH * i; }

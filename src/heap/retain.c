@@ -10,7 +10,7 @@
 #define MUCH MIB(32)
 #define EXCESS_SHARE 32 /* of a block: as much more than it asked for it may have, before the rest is kept for itself */
 
-struct retained retain_slots[RETAIN_SLOTS];
+APART struct retained retain_slots[RETAIN_SLOTS];
 
 size_t retained_bytes, heap_bytes, footprint_peak;
 
@@ -76,7 +76,7 @@ static void note_lost(size_t length, uint64_t now) {
     store_relaxed(&lost_last, now);
 }
 
-void retain_free(char *start, size_t length) {
+COLD void retain_free(char *start, size_t length) {
     if (length <= CONF_MMAP_THRESHOLD_MOST || !conf_slides()) {
         mapping_drop(start, length);
         return;
@@ -179,7 +179,7 @@ static bool give_back(uint64_t since, size_t most) {
     return any;
 }
 
-void retain_shed(void) {
+COLD void retain_shed(void) {
     if (load_relaxed(&retained_bytes) == 0) return;
     give_back(os_clock() - RETAIN_TIME, room());
 }

@@ -7,7 +7,7 @@
 #include "heap/mapped.h"
 #include "inspect/walk.h"
 
-static char message[320];
+static APART char message[320];
 
 static const char *fault(const char *format, ...) PRINTF_LIKE(1, 2);
 static const char *fault(const char *format, ...) {

@@ -33,7 +33,7 @@ static uint32_t forks_running;
 
 /* Threads that fork, once for each fork within a fork. What one of them holds that was not taken for fork it will not let go before it comes through. */
 #define FORKERS 64
-static uint64_t forkers[FORKERS]; /* 0: none; beyond so many nobody knows */
+static APART uint64_t forkers[FORKERS]; /* 0: none; beyond so many nobody knows */
 
 static void forker_change(uint64_t from, uint64_t to) {
     for (unsigned i = 0; i < FORKERS; i++) {

@@ -4,7 +4,7 @@
 #include "base/probe.h"
 #include "os/lock.h"
 
-struct os_counters os_counters;
+APART struct os_counters os_counters;
 bool os_names;
 
 static void note(enum seemalloc_call call, const void *address, size_t size) {
