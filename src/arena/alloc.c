@@ -102,15 +102,13 @@ static void *from_small(struct arena *arena, size_t size) {
 
 /* Step 4. NULL if there is no exact fit among the first ARENA_STEP. */
 static void *from_unsorted(struct arena *arena, size_t size) {
-    struct chunk *bin = bin_chunk(&arena->bins, BIN_UNSORTED);
-    for (unsigned step = 0; step < ARENA_STEP && bin->bk != bin; step++) {
-        struct chunk *chunk = bin_last_unsorted(&arena->bins);
+    struct chunk *bin = bin_chunk(&arena->bins, BIN_UNSORTED), *chunk = bin_last_unsorted(&arena->bins);
+    for (unsigned step = 0; step < ARENA_STEP && chunk != NULL; step++, chunk = bin_sort_last(&arena->bins)) {
         size_t here = chunk_size(chunk);
         bool exact = here >= size && here - size < CHUNK_ALIGN; /* nothing can be cut from it */
         bool remainder = size < SMALL_LIMIT && chunk == arena->last_remainder && chunk->bk == bin && here >= size + CHUNK_MIN;
         if ((exact || remainder) && may_hand_out(arena, chunk, size))
             return cut(arena, arena_take_out(arena, chunk, BIN_UNSORTED_LINE), size);
-        bin_sort_last(&arena->bins);
     }
     return NULL;
 }

@@ -107,11 +107,15 @@ static COLD _Noreturn void bad_behind(struct arena *arena, const struct chunk *c
           chunk_mem(chunk), size, inside ? (unsigned long)chunk_head(next) : 0ul, (void *)next, arena->id);
 }
 
-uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line) {
+static ALWAYS_INLINE uint32_t check_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line) {
     struct chunk *next = chunk_at(chunk, size);
     uint32_t tag = bins_range(&arena->bins, next) ? chunk_tag(next) : TAG_STATE, state = tag & TAG_STATE;
     if (UNLIKELY((tag & TAG_ID) != arena->id || state == TAG_STATE || state == TAG_MAPPED)) bad_behind(arena, chunk, size, line);
     return tag;
+}
+
+uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line) {
+    return check_behind(arena, chunk, size, line);
 }
 
 static bool close_if_free(struct arena *arena, struct chunk *chunk, size_t size);
@@ -129,7 +133,7 @@ size_t arena_merge_clean(struct arena *arena, struct chunk *chunk, struct span c
     uint64_t head = chunk_head(chunk);
     size_t size = head_size(head);
     struct chunk *next = chunk_at(chunk, size);
-    uint32_t tag = arena_check_behind(arena, chunk, size, next_line);
+    uint32_t tag = check_behind(arena, chunk, size, next_line);
     uint64_t next_head = chunk_head(next);
     if (UNLIKELY(!(next_head & FLAG_P))) {
         fatal("double free or corruption (!prev)", "block at %p of %zu bytes: the chunk behind it says that it is free already",
@@ -137,31 +141,43 @@ size_t arena_merge_clean(struct arena *arena, struct chunk *chunk, struct span c
     }
     if (!(head & FLAG_P)) {
         struct chunk *before = previous(arena, chunk);
-        arena_take_out(arena, before, ARENA_LIST_LINE);
+        size_t more = chunk->prev_size;
+        bin_take(&arena->bins, before, more, ARENA_LIST_LINE);
+        if (before == arena->last_remainder) arena->last_remainder = NULL;
         arena_absorb(arena, chunk, before);
-        larger_span(arena, &clean, before, chunk_size(before));
-        size += chunk_size(before);
+        larger_span(arena, &clean, before, more);
+        size += more;
         chunk = before;
     }
     if (next == arena->top) {
         arena_absorb(arena, next, chunk);
         arena_set_top(arena, chunk, arena->top_end);
-    } else {
-        if ((tag & TAG_STATE) == TAG_BINNED) {
-            arena_take_out(arena, next, ARENA_LIST_LINE);
-            arena_absorb(arena, next, chunk);
-            larger_span(arena, &clean, next, head_size(next_head));
-            size += head_size(next_head);
-        } else {
-            chunk_set(next, head_size(next_head), (uint32_t)(next_head & (FLAG_MASK & ~FLAG_P)), tag);
-        }
-        chunk_set(chunk, size, FLAG_P | arena->flag_a, TAG_BINNED | arena->id);
-        chunk_at(chunk, size)->prev_size = size;
-        if (size >= arena->bins.paged_least) chunk->clean_from = clean.from, chunk->clean_to = clean.to;
-        if (!close_if_free(arena, chunk, size)) bin_insert_unsorted(&arena->bins, chunk);
+        arena_count_clean(arena);
+        return size;
     }
+    bool may_close = (tag & TAG_STATE) == TAG_FENCE;
+    if ((tag & TAG_STATE) == TAG_BINNED) {
+        arena_take_out(arena, next, ARENA_LIST_LINE);
+        arena_absorb(arena, next, chunk);
+        larger_span(arena, &clean, next, head_size(next_head));
+        size += head_size(next_head);
+        may_close = true;
+    } else {
+        chunk_set(next, head_size(next_head), (uint32_t)(next_head & (FLAG_MASK & ~FLAG_P)), tag);
+    }
+    chunk_set(chunk, size, FLAG_P | arena->flag_a, TAG_BINNED | arena->id);
+    chunk_at(chunk, size)->prev_size = size;
+    if (size >= arena->bins.paged_least) chunk->clean_from = clean.from, chunk->clean_to = clean.to;
+    if (!may_close || !close_if_free(arena, chunk, size)) bin_insert_unsorted(&arena->bins, chunk);
     arena_count_clean(arena);
     return size;
+}
+
+/* The headers of its neighbours, before the lock is taken. Nothing read here is believed. */
+static ALWAYS_INLINE void prefetch_beside(const struct chunk *chunk) {
+    uint64_t head = chunk_head(chunk);
+    prefetch(chunk_at(chunk, head_size(head)));
+    if (!(head & FLAG_P)) prefetch((const char *)chunk - chunk->prev_size);
 }
 
 /* What merging n blocks will touch, asked for at once: first the neighbours, then those that stand beside them in their bins. Their misses overlap;
@@ -383,6 +399,7 @@ static void trim_by_threshold(struct arena *arena) {
     size_t touched = arena_touched_top(arena);
     if (touched < KIB(4)) return;
     bool deserted = arena != &arena_main && load_relaxed(&arena->threads) == 0;
+    if (touched <= conf_get(CONF_TRIM_THRESHOLD) && touched <= footprint_spare() && !deserted) return; /* mostly, and below any threshold */
     size_t threshold = conf_get(CONF_TRIM_THRESHOLD), pad = conf_get(CONF_TOP_PAD), before = arena->system_bytes;
     if (deserted) threshold = pad = 0;
     if (conf_slides()) {
@@ -568,6 +585,7 @@ static void settle_in(struct arena *arena, size_t largest) {
 }
 
 void arena_free(struct arena *arena, void *mem, unsigned *left) {
+    prefetch_beside(chunk_of(mem));
     if (!arena_enter(arena)) {
         arena_send(arena, &mem, 1, left);
         return;
@@ -576,7 +594,7 @@ void arena_free(struct arena *arena, void *mem, unsigned *left) {
     struct chunk *chunk = check_block(arena, mem, "free(): invalid pointer");
     uint64_t head = chunk_head(chunk);
     size_t size = head_size(head);
-    if (size <= fast_most(false) && arena->sweep.region == NULL) {
+    if (size <= FAST_MOST && size <= fast_most(false) && arena->sweep.region == NULL) {
         arena_check_behind(arena, chunk, size, "free(): invalid next size (fast)");
         fast_push(arena, chunk, head);
     } else {

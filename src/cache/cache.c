@@ -380,19 +380,32 @@ static void decay(struct cache *cache) {
     if (!cache->quiet) set_budget(cache);
     bool over = cache->reserved > cache->budget && !below_ceiling(cache, 0);
     for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
-        if (!(cache->missed[size_class] & MISSED_DECAY) || over) halve(cache, size_class);
+        if ((!(cache->missed[size_class] & MISSED_DECAY) || over) && limit_of(cache, size_class) != 0) halve(cache, size_class);
         cache->missed[size_class] &= (uint8_t)~MISSED_DECAY;
     }
+}
+
+/* Of all magazines. */
+static size_t cached_bytes(struct cache *cache) {
+    size_t bytes = 0;
+    if (UNLIKELY(cache->watch != WATCH_NOT)) {
+        for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) bytes += count_of(cache, size_class) * class_size(size_class);
+        return bytes;
+    }
+    const struct magazine *magazine = cache->magazine;
+    for (unsigned i = 2; i <= CLASS_EXACT; i++) bytes += (size_t)(magazine[i].top - magazine[i].bottom) * CHUNK_ALIGN * i;
+    size_t step = CLASS_EXACT_SIZE / 16, size = CLASS_EXACT_SIZE;
+    for (unsigned i = CLASS_EXACT + 1; i < CLASS_COUNT; step *= 2) {
+        for (unsigned end = min_unsigned(i + 16, CLASS_COUNT); i < end; i++)
+            bytes += (size_t)(magazine[i].top - magazine[i].bottom) * (size += step);
+    }
+    return bytes;
 }
 
 /* How much is in use now, and what follows for the ceiling: where that sum fell by a quarter from a peak, the peak, and a little more because it is
  * only looked at now and then; else there is none. */
 static void look(struct cache *cache) {
-    ptrdiff_t live = cache->held;
-    for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
-        unsigned count = count_of(cache, size_class);
-        if (count != 0) live -= (ptrdiff_t)(count * class_size(size_class));
-    }
+    ptrdiff_t live = cache->held - (ptrdiff_t)cached_bytes(cache);
     if (cache->misses % CACHE_WINDOW == 0) {
         cache->peak[1] = cache->peak[0];
         cache->low[1] = cache->low[0];
@@ -784,7 +797,7 @@ void cache_free(void *mem) {
         slow_leave(cache);
         if (cached) return;
     }
-    count_net(cache, size, -1);
+    if (cache != NULL && size_class < CLASS_COUNT) count_class(cache, size_class, -1);
     unsigned one = 1;
     if (arena == arena_mine(cache) || load_relaxed(&arena->lock.word) == LOCK_FREE) {
         arena_free(arena, mem, &one);

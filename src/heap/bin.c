@@ -45,10 +45,12 @@ static inline bool is_neighbour(const struct bins *bins, const struct chunk *chu
     return is_pseudo(bins, chunk) || bins_owns(bins, chunk);
 }
 
-/* Links `chunk` between `before`, which is known to be good, and its fd; the ring there must be whole. */
-static inline void ring_link(struct bins *bins, struct chunk *chunk, struct chunk *before, const char *line) {
-    struct chunk *after = before->fd;
-    if (UNLIKELY(!is_neighbour(bins, after))) astray(line, before, "fd", after);
+/* Links `chunk` between `before` and `after`, which are known to be good; the ring there must be whole. */
+static ALWAYS_INLINE void ring_join(struct bins *bins, struct chunk *chunk, struct chunk *before, struct chunk *after, const char *line) {
+    if (UNLIKELY(before->fd != after)) {
+        if (!is_neighbour(bins, before->fd)) astray(line, before, "fd", before->fd);
+        broken(line, before, "fd", before->fd, after);
+    }
     if (UNLIKELY(after->bk != before)) broken(line, after, "bk", after->bk, before);
     chunk->fd = after;
     chunk->bk = before;
@@ -56,14 +58,26 @@ static inline void ring_link(struct bins *bins, struct chunk *chunk, struct chun
     after->bk = chunk;
 }
 
-static inline void ring_unlink(struct bins *bins, struct chunk *chunk, const char *line) {
-    struct chunk *fd = chunk->fd, *bk = chunk->bk;
-    if (UNLIKELY(!is_neighbour(bins, fd))) astray(line, chunk, "fd", fd);
-    if (UNLIKELY(!is_neighbour(bins, bk))) astray(line, chunk, "bk", bk);
+/* The same behind `before`. */
+static inline void ring_link(struct bins *bins, struct chunk *chunk, struct chunk *before, const char *line) {
+    struct chunk *after = before->fd;
+    if (UNLIKELY(!is_neighbour(bins, after))) astray(line, before, "fd", after);
+    ring_join(bins, chunk, before, after, line);
+}
+
+/* Takes `chunk` out from between two that are known to be good. */
+static ALWAYS_INLINE void ring_part(struct chunk *chunk, struct chunk *fd, struct chunk *bk, const char *line) {
     if (UNLIKELY(fd->bk != chunk)) broken(line, fd, "bk", fd->bk, chunk);
     if (UNLIKELY(bk->fd != chunk)) broken(line, bk, "fd", bk->fd, chunk);
     fd->bk = bk;
     bk->fd = fd;
+}
+
+static inline void ring_unlink(struct bins *bins, struct chunk *chunk, const char *line) {
+    struct chunk *fd = chunk->fd, *bk = chunk->bk;
+    if (UNLIKELY(!is_neighbour(bins, fd))) astray(line, chunk, "fd", fd);
+    if (UNLIKELY(!is_neighbour(bins, bk))) astray(line, chunk, "bk", bk);
+    ring_part(chunk, fd, bk, line);
 }
 
 /* --- the search index of the large bins: by tree --------------------------------------------------------------------------------------- */
@@ -159,13 +173,13 @@ static void tree_remove(struct bins *bins, unsigned index, struct chunk *node) {
 static ALWAYS_INLINE size_t sized_from(const struct bins *bins, size_t i) {
     size_t word = i / 64;
     if (i >= INDEX_LIMIT / CHUNK_ALIGN) return 0;
-    uint64_t bits = bins->sized[word] & ~0ull << i % 64;
-    if (bits == 0) {
-        uint64_t words = bins->sized_words & ~1ull << word;
-        if (words == 0) return 0;
-        word = (unsigned)__builtin_ctzll(words);
-        bits = bins->sized[word];
-    }
+    uint64_t bits = bins->sized[word] & ~0ull << i % 64, words = bins->sized_words & ~1ull << word;
+    if (bits == 0 && words == 0) return 0;
+    /* Either is as likely: no branch. */
+    size_t above = (unsigned)__builtin_ctzll(words | 1ull << 63);
+    uint64_t bits_above = bins->sized[above];
+    word = bits != 0 ? word : above;
+    bits = bits != 0 ? bits : bits_above;
     return word * 64 + (unsigned)__builtin_ctzll(bits);
 }
 
@@ -213,48 +227,64 @@ static ALWAYS_INLINE struct tree_place find_place(struct bins *bins, unsigned in
 }
 
 /* In the place of the head `old` stands `node`, or nothing. */
-static void index_replace(struct bins *bins, unsigned index, struct chunk *old, struct chunk *node) {
-    size_t size = chunk_size(old);
-    if (index < BIN_FIRST_TREE) {
+static ALWAYS_INLINE void index_replace(struct bins *bins, size_t size, struct chunk *old, struct chunk *node) {
+    if (size < INDEX_LIMIT) {
         struct chunk *first = bins->first[size / CHUNK_ALIGN];
         if (UNLIKELY(first != old)) broken(tree_line, old, "place in the search index", first, old);
         sized_set(bins, size / CHUNK_ALIGN, node);
     } else if (node != NULL) {
-        tree_replace(bins, index, old, node);
+        tree_replace(bins, bin_index(size), old, node);
     } else {
-        tree_remove(bins, index, old);
+        tree_remove(bins, bin_index(size), old);
     }
 }
 
-static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index) {
-    size_t size = chunk_size(chunk);
-    struct chunk *bin = bin_chunk(bins, index);
-    struct tree_place place = find_place(bins, index, size);
+/* As find_place, without a look at the bin's largest. */
+static ALWAYS_INLINE struct tree_place place_for(struct bins *bins, unsigned index, size_t size) {
+    if (index >= BIN_FIRST_TREE) return tree_find(bins, index, size);
+    struct tree_place place = {NULL, NULL, NULL, NULL};
+    size_t i = sized_from(bins, size / CHUNK_ALIGN);
+    if (i == size / CHUNK_ALIGN) {
+        place.same = sized_first(bins, i);
+    } else if (i != 0 && bin_index(i * CHUNK_ALIGN) == index) {
+        place.above = sized_first(bins, i);
+    }
+    return place;
+}
+
+/* A new size, below that of `above` (NULL: it is the largest). Heads descend along fd_nextsize, and the smallest leads round to the largest. Each neighbour
+ * is checked once; where a size has one chunk, that is its neighbour in either ring. */
+static ALWAYS_INLINE void insert_head(struct bins *bins, struct chunk *chunk, struct chunk *bin, struct chunk *above, size_t size) {
+    static const char ring_line[] = "malloc(): largebin double linked list corrupted (bk)";
+    struct chunk *below, *before = bin, *after = bin;
+    if (above != NULL) {
+        below = next_head(bins, above, above->fd_nextsize);
+        if (UNLIKELY(below->bk_nextsize != above)) broken(large_line, below, "bk_nextsize", below->bk_nextsize, above);
+        if (chunk_size(below) < size) after = below;
+        before = after->bk;
+        if (before != above && UNLIKELY(!is_neighbour(bins, before))) astray(large_line, below, "bk", before);
+    } else if (bin->fd != bin) {
+        after = below = next_head(bins, bin, bin->fd);
+        above = next_head(bins, below, below->bk_nextsize);
+        if (UNLIKELY(above->fd_nextsize != below)) broken(large_line, above, "fd_nextsize", above->fd_nextsize, below);
+    } else {
+        above = below = chunk;
+    }
+    ring_join(bins, chunk, before, after, ring_line);
+    chunk->fd_nextsize = below;
+    chunk->bk_nextsize = above;
+    above->fd_nextsize = chunk;
+    below->bk_nextsize = chunk;
+}
+
+static ALWAYS_INLINE void insert_large(struct bins *bins, struct chunk *chunk, unsigned index, size_t size) {
+    struct tree_place place = place_for(bins, index, size);
     if (place.same != NULL) { /* second of its size: the head keeps its links */
         chunk->fd_nextsize = chunk->bk_nextsize = NULL;
         ring_link(bins, chunk, place.same, "malloc(): largebin double linked list corrupted (bk)");
         return;
     }
-    struct chunk *above = place.above;
-    if (bin_is_empty(bins, index)) {
-        chunk->fd_nextsize = chunk->bk_nextsize = chunk;
-        ring_link(bins, chunk, bin, "malloc(): largebin double linked list corrupted (bk)");
-    } else {
-        /* Heads descend along fd_nextsize, and the smallest leads round to the largest. */
-        struct chunk *largest = next_head(bins, bin, bin->fd);
-        struct chunk *below = above != NULL ? next_head(bins, above, above->fd_nextsize) : largest;
-        if (above == NULL) above = next_head(bins, largest, largest->bk_nextsize); /* the smallest: ring order */
-        if (UNLIKELY(below->bk_nextsize != above)) broken(large_line, below, "bk_nextsize", below->bk_nextsize, above);
-        bool is_largest = below == largest && size > chunk_size(largest);
-        bool is_smallest = below == largest && !is_largest;
-        struct chunk *before = is_largest ? bin : is_smallest ? bin->bk : below->bk;
-        if (UNLIKELY(!is_neighbour(bins, before))) astray(large_line, below, "bk", before);
-        ring_link(bins, chunk, before, "malloc(): largebin double linked list corrupted (bk)");
-        chunk->fd_nextsize = below;
-        chunk->bk_nextsize = above;
-        above->fd_nextsize = chunk;
-        below->bk_nextsize = chunk;
-    }
+    insert_head(bins, chunk, bin_chunk(bins, index), place.above, size);
     if (index < BIN_FIRST_TREE) {
         sized_set(bins, size / CHUNK_ALIGN, chunk);
         return;
@@ -264,24 +294,26 @@ static void insert_large(struct bins *bins, struct chunk *chunk, unsigned index)
     *place.slot = chunk;
 }
 
-static void remove_head(struct bins *bins, struct chunk *chunk, unsigned index, const char *line) {
-    struct chunk *below = chunk->fd_nextsize, *above = chunk->bk_nextsize;
+static ALWAYS_INLINE void remove_head(struct bins *bins, struct chunk *chunk, size_t size, const char *line) {
+    struct chunk *below = chunk->fd_nextsize, *above = chunk->bk_nextsize, *fd = chunk->fd, *bk = chunk->bk;
     next_head(bins, chunk, below);
     next_head(bins, chunk, above);
     if (UNLIKELY(below->bk_nextsize != chunk)) broken(tree_line, below, "bk_nextsize", below->bk_nextsize, chunk);
     if (UNLIKELY(above->fd_nextsize != chunk)) broken(tree_line, above, "fd_nextsize", above->fd_nextsize, chunk);
-    struct chunk *heir = chunk->fd;
-    ring_unlink(bins, chunk, line);
-    if (!is_pseudo(bins, heir) && heir->fd_nextsize == NULL) { /* the next of the same size heads it now */
-        heir->fd_nextsize = below == chunk ? heir : below;
-        heir->bk_nextsize = above == chunk ? heir : above;
-        heir->fd_nextsize->bk_nextsize = heir;
-        heir->bk_nextsize->fd_nextsize = heir;
-        index_replace(bins, index, chunk, heir);
+    /* Mostly the same chunks again. */
+    if (fd != below && UNLIKELY(!is_neighbour(bins, fd))) astray(line, chunk, "fd", fd);
+    if (bk != above && UNLIKELY(!is_neighbour(bins, bk))) astray(line, chunk, "bk", bk);
+    ring_part(chunk, fd, bk, line);
+    if (fd != below && !is_pseudo(bins, fd) && fd->fd_nextsize == NULL) { /* the next of the same size heads it now */
+        fd->fd_nextsize = below == chunk ? fd : below;
+        fd->bk_nextsize = above == chunk ? fd : above;
+        fd->fd_nextsize->bk_nextsize = fd;
+        fd->bk_nextsize->fd_nextsize = fd;
+        index_replace(bins, size, chunk, fd);
     } else {
         above->fd_nextsize = below;
         below->bk_nextsize = above;
-        index_replace(bins, index, chunk, NULL);
+        index_replace(bins, size, chunk, NULL);
     }
 }
 
@@ -306,9 +338,9 @@ static struct chunk *last_of_bin(struct bins *bins, unsigned index, size_t size)
 }
 
 struct chunk *bin_best_fit(struct bins *bins, size_t size) {
-    unsigned index = bin_index(size);
+    unsigned index;
     if (size < SMALL_LIMIT) {
-        index = bin_next_used(bins, index);
+        index = bin_next_used(bins, bin_index(size));
         if (index == 0 || index < BIN_FIRST_LARGE) return index != 0 ? last_of_bin(bins, index, size) : NULL;
     }
     if (size < INDEX_LIMIT) {
@@ -316,6 +348,7 @@ struct chunk *bin_best_fit(struct bins *bins, size_t size) {
         if (i != 0) return second_or_first(bins, sized_first(bins, i));
         index = BIN_FIRST_TREE;
     } else {
+        index = bin_index(size);
         struct chunk *bin = bin_chunk(bins, index);
         if (bin->fd != bin && chunk_size(next_head(bins, bin, bin->fd)) >= size) { /* the largest stands first */
             struct tree_place place = tree_find(bins, index, size);
@@ -354,13 +387,14 @@ static void move_to_end(struct bins *bins, unsigned index, struct chunk *head, s
 
 /* `bytes` and `count` know of the chunk already. */
 static void insert_sorted(struct bins *bins, struct chunk *chunk) {
-    unsigned index = bin_index(chunk_size(chunk));
+    size_t size = chunk_size(chunk);
+    unsigned index = bin_index(size);
+    bins->bitmap[index / 64] |= 1ull << index % 64;
     if (index >= BIN_FIRST_LARGE) {
-        insert_large(bins, chunk, index);
+        insert_large(bins, chunk, index, size);
     } else {
         ring_link(bins, chunk, bin_chunk(bins, index), "malloc(): smallbin double linked list corrupted");
     }
-    bins->bitmap[index / 64] |= 1ull << index % 64;
 }
 
 static ALWAYS_INLINE void account(struct bins *bins, const struct chunk *chunk, bool more) {
@@ -401,18 +435,35 @@ void bin_insert_unsorted(struct bins *bins, struct chunk *chunk) {
 
 struct chunk *bin_last_unsorted(struct bins *bins) {
     struct chunk *bin = bin_chunk(bins, BIN_UNSORTED), *chunk = bin->bk;
+    if (chunk == bin) return NULL;
     if (UNLIKELY(!bins_owns(bins, chunk))) astray(BIN_UNSORTED_LINE, bin, "bk", chunk);
     return chunk;
 }
 
-void bin_sort_last(struct bins *bins) {
+struct chunk *bin_sort_last(struct bins *bins) {
     lock_count_chunk();
     struct chunk *bin = bin_chunk(bins, BIN_UNSORTED), *chunk = bin->bk, *before = chunk->bk;
-    if (UNLIKELY(!is_neighbour(bins, before))) astray(BIN_UNSORTED_LINE, chunk, "bk", before);
+    if (before != bin && UNLIKELY(!bins_owns(bins, before))) astray(BIN_UNSORTED_LINE, chunk, "bk", before);
     if (UNLIKELY(before->fd != chunk)) broken(BIN_UNSORTED_LINE, before, "fd", before->fd, chunk);
     bin->bk = before;
     before->fd = bin;
     insert_sorted(bins, chunk);
+    return before != bin ? before : NULL;
+}
+
+void bin_take(struct bins *bins, struct chunk *chunk, size_t size, const char *line) {
+    account(bins, chunk, false);
+    /* Sorted or not? A large chunk in the unsorted bin has no nextsize links. For the others removal is the same, and one that leaves its bin
+     * empty had the bin's own chunk on both sides. */
+    if (size >= SMALL_LIMIT && chunk->fd_nextsize != NULL) {
+        remove_head(bins, chunk, size, line);
+    } else {
+        ring_unlink(bins, chunk, line);
+    }
+    if (chunk->fd == chunk->bk && is_pseudo(bins, chunk->fd)) {
+        size_t index = ((uintptr_t)chunk->fd - (uintptr_t)bin_chunk(bins, 0)) / sizeof bins->bin[0];
+        bins->bitmap[index / 64] &= ~(1ull << index % 64);
+    }
 }
 
 void bin_remove(struct bins *bins, struct chunk *chunk, const char *line) {
@@ -423,16 +474,7 @@ void bin_remove(struct bins *bins, struct chunk *chunk, const char *line) {
               "free chunk at %p has size %zu, but the chunk after it says %zu; something wrote past the end of a block", (void *)chunk,
               size, bins_range(bins, next) ? (size_t)next->prev_size : (size_t)0);
     }
-    account(bins, chunk, false);
-    /* Sorted or not? A large chunk in the unsorted bin has no nextsize links. For the others removal is the same, and one that leaves its bin
-     * empty had the bin's own chunk on both sides. */
-    unsigned index = bin_index(size);
-    if (index >= BIN_FIRST_LARGE && chunk->fd_nextsize != NULL) {
-        remove_head(bins, chunk, index, line);
-    } else {
-        ring_unlink(bins, chunk, line);
-    }
-    if (chunk->fd == chunk->bk && chunk->fd == bin_chunk(bins, index)) bins->bitmap[index / 64] &= ~(1ull << index % 64);
+    bin_take(bins, chunk, size, line);
 }
 
 unsigned bin_next_used(const struct bins *bins, unsigned index) {

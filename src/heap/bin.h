@@ -53,15 +53,12 @@ struct bins {
 
 void bins_init(struct bins *bins, uint32_t id);
 
-/* The bin of a chunk size; never unsorted. */
-static inline unsigned bin_index(size_t size) {
-    if (size < SMALL_LIMIT) return (unsigned)(size >> 4);
-    if (size >> 6 <= 48) return 48 + (unsigned)(size >> 6);
-    if (size >> 9 <= 20) return 91 + (unsigned)(size >> 9);
-    if (size >> 12 <= 10) return 110 + (unsigned)(size >> 12);
-    if (size >> 15 <= 4) return 119 + (unsigned)(size >> 15);
-    if (size >> 18 <= 2) return 124 + (unsigned)(size >> 18);
-    return BIN_LAST;
+/* The bin of a chunk size; never unsorted. Without branches: which range it is nobody could predict. */
+static ALWAYS_INLINE unsigned bin_index(size_t size) {
+    static const struct { uint8_t shift, base; } range[] = {{4, 0}, {6, 48}, {9, 91}, {12, 110}, {15, 119}, {18, 124}};
+    unsigned i = (unsigned)(size >= SMALL_LIMIT) + (size >> 6 > 48) + (size >> 9 > 20) + (size >> 12 > 10) + (size >> 15 > 4);
+    size_t index = range[i].base + (size >> range[i].shift);
+    return index < BIN_LAST ? (unsigned)index : BIN_LAST;
 }
 
 /* The pseudo-chunk whose fd and bk are the bin's. */
@@ -92,12 +89,14 @@ void bin_insert_sorted(struct bins *bins, struct chunk *chunk);
 
 #define BIN_UNSORTED_LINE "malloc(): unsorted double linked list corrupted"
 
-/* The chunk that the unsorted bin (not empty) offers first; and what becomes of it when nobody wants it: into the bin of its size. */
+/* The chunk that the unsorted bin offers first, or NULL; and what becomes of it when nobody wants it: into the bin of its size. The next one, or NULL. */
 struct chunk *bin_last_unsorted(struct bins *bins);
-void bin_sort_last(struct bins *bins);
+struct chunk *bin_sort_last(struct bins *bins);
 
 /* Out of whatever bin it is in. Aborts if list, size or foot don't agree; with `line` if it is the list. */
 void bin_remove(struct bins *bins, struct chunk *chunk, const char *line);
+void bin_take(struct bins *bins, struct chunk *chunk, size_t size,
+              const char *line); /* the same where size and foot have been seen to agree */
 
 /* After something was handed out, when its rest is in a bin again. */
 static inline void bins_note_low(struct bins *bins) {
