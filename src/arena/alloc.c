@@ -73,7 +73,7 @@ static void *cut(struct arena *arena, struct chunk *chunk, size_t size) {
 
 /* Whether a chunk may be handed out, `size` bytes of it, as far as the limit goes: pages that went back come again, and what lost its name as such in a merge
  * may do so as well. */
-static bool may_hand_out(struct arena *arena, const struct chunk *chunk, size_t size) {
+static ALWAYS_INLINE bool may_hand_out(struct arena *arena, const struct chunk *chunk, size_t size) {
     if (LIKELY(load_relaxed(&os_counters.limit) == 0) || chunk_size(chunk) < arena->bins.paged_least) return true;
     size_t clean = span_size(arena_clean(arena, chunk, chunk_size(chunk)));
     size_t again = min_size(clean, size + size / REST_SHARE + 2 * os_page_size());
@@ -101,7 +101,7 @@ static void *from_small(struct arena *arena, size_t size) {
 }
 
 /* Step 4. NULL if there is no exact fit among the first ARENA_STEP. */
-static void *from_unsorted(struct arena *arena, size_t size) {
+static ALWAYS_INLINE void *from_unsorted(struct arena *arena, size_t size) {
     struct chunk *bin = bin_chunk(&arena->bins, BIN_UNSORTED), *chunk = bin_last_unsorted(&arena->bins);
     for (unsigned step = 0; step < ARENA_STEP && chunk != NULL; step++, chunk = bin_sort_last(&arena->bins)) {
         size_t here = chunk_size(chunk);
@@ -114,7 +114,7 @@ static void *from_unsorted(struct arena *arena, size_t size) {
 }
 
 /* Steps 5 and 6: the smallest chunk that holds `size`, taken out whole; for n blocks at most. */
-static struct chunk *best_fit(struct arena *arena, size_t size, unsigned n) {
+static ALWAYS_INLINE struct chunk *best_fit(struct arena *arena, size_t size, unsigned n) {
     struct chunk *chunk = bin_best_fit(&arena->bins, size);
     return chunk != NULL && may_hand_out(arena, chunk, n * size) ? arena_take_out(arena, chunk, ARENA_LIST_LINE) : NULL;
 }
@@ -159,7 +159,7 @@ static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **me
 static bool much_unmerged(const struct arena *arena) { return arena_uncoalesced(arena) > arena->system_bytes / UNMERGED_SHARE; }
 
 /* Steps 4 to 6. */
-static void *from_bins(struct arena *arena, size_t size) {
+static ALWAYS_INLINE void *from_bins(struct arena *arena, size_t size) {
     void *mem = from_unsorted(arena, size);
     return mem != NULL ? mem : from_larger(arena, size);
 }
@@ -256,6 +256,17 @@ static enum arena_status alloc_locked(struct arena *arena, size_t size, unsigned
     if (status == ARENA_OK && size >= SURPLUS_SIZE) note_surplus(arena, before);
     if (status != ARENA_REFUSED) arena_count_clean(arena);
     return status;
+}
+
+void *arena_find(struct arena *arena, size_t size) {
+    if (size < SMALL_LIMIT || size >= SURPLUS_SIZE || !arena_enter(arena)) return NULL;
+    arena_receive(arena);
+    if (arena->fast_count != 0) arena_merge_backlog(arena, BACKLOG_FAST);
+    void *mem = from_bins(arena, size);
+    if (mem == NULL) from_top(arena, size, 1, &mem, NULL);
+    arena_count_clean(arena);
+    lock_leave(&arena->lock);
+    return mem;
 }
 
 enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {

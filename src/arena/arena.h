@@ -234,6 +234,9 @@ enum arena_means { MEANS_MERGE = 1, MEANS_MAP = 2, MEANS_GROW = 4 };
 /* One block. *zeroed is set if its memory is known to read as zero. */
 enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed);
 
+/* The same in the usual case: a large chunk below 64 KiB that lies in the bins or at the top. NULL: there is none, or it is another case. */
+void *arena_find(struct arena *arena, size_t size);
+
 /* One block with mem aligned to `align`, more than 16. */
 enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, unsigned means, void **mem);
 

@@ -503,9 +503,7 @@ static void *perturbed(void *mem) {
     return mem;
 }
 
-static bool class_serves(struct cache *cache, unsigned size_class) {
-    return size_class < cache->classes && !stays_closed(cache, size_class) && class_size(size_class) < conf_get(CONF_MMAP_THRESHOLD);
-}
+static bool class_serves(unsigned size_class) { return class_size(size_class) < conf_get(CONF_MMAP_THRESHOLD); }
 
 /* What is fetched must find room. */
 static void watch_refill(struct cache *cache, unsigned size_class) {
@@ -650,6 +648,19 @@ COLD bool cache_relieve(size_t needed, unsigned *tries) {
     return true;
 }
 
+/* A block of a class without a magazine, if the arena has one at once. */
+static ALWAYS_INLINE void *pass_by(struct cache *cache, size_t size) {
+    struct arena *arena = arena_less_busy(cache->arena);
+    void *mem = arena_find(arena, size);
+    if (UNLIKELY(mem == NULL)) return NULL;
+    if (UNLIKELY(load_relaxed(&arena->surplus) != 0)) arena_make_up(arena);
+    note_growth();
+    background_begin();
+    tend_beside(cache);
+    count_net(cache, chunk_size(chunk_of(mem)), 1);
+    return mem;
+}
+
 void *cache_alloc(size_t size) {
     struct cache *cache = cache_mine();
     if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
@@ -658,10 +669,15 @@ void *cache_alloc(size_t size) {
         void *mem = come_by(cache, size_class);
         if (mem != NULL) return mem;
     }
-    if (cache != NULL && class_serves(cache, size_class) && slow_enter(cache)) {
-        void *mem = refill(cache, size_class);
-        slow_leave(cache);
-        background_begin();
+    if (cache != NULL && size_class < cache->classes) {
+        void *mem = NULL;
+        if (stays_closed(cache, size_class)) {
+            mem = pass_by(cache, size);
+        } else if (class_serves(size_class) && slow_enter(cache)) {
+            mem = refill(cache, size_class);
+            slow_leave(cache);
+            background_begin();
+        }
         if (mem != NULL) return mem;
     }
     bool zeroed;

@@ -243,11 +243,14 @@ static ALWAYS_INLINE void index_replace(struct bins *bins, size_t size, struct c
 static ALWAYS_INLINE struct tree_place place_for(struct bins *bins, unsigned index, size_t size) {
     if (index >= BIN_FIRST_TREE) return tree_find(bins, index, size);
     struct tree_place place = {NULL, NULL, NULL, NULL};
-    size_t i = sized_from(bins, size / CHUNK_ALIGN);
-    if (i == size / CHUNK_ALIGN) {
-        place.same = sized_first(bins, i);
-    } else if (i != 0 && bin_index(i * CHUNK_ALIGN) == index) {
-        place.above = sized_first(bins, i);
+    size_t i = sized_from(bins, size / CHUNK_ALIGN), nearest = i * CHUNK_ALIGN;
+    unsigned shift = bin_range_of(size).shift;
+    if (nearest >> shift != size >> shift) return place; /* it is in another bin, or there is none */
+    struct chunk *first = sized_first(bins, i);
+    if (nearest == size) {
+        place.same = first;
+    } else {
+        place.above = first;
     }
     return place;
 }

@@ -53,11 +53,19 @@ struct bins {
 
 void bins_init(struct bins *bins, uint32_t id);
 
-/* The bin of a chunk size; never unsorted. Without branches: which range it is nobody could predict. */
+/* The range of bins that a chunk size is in: bin `base` + size >> shift. Without branches: which it is nobody could predict. */
+struct bin_range {
+    uint8_t shift, base;
+};
+static ALWAYS_INLINE struct bin_range bin_range_of(size_t size) {
+    static const struct bin_range range[] = {{4, 0}, {6, 48}, {9, 91}, {12, 110}, {15, 119}, {18, 124}};
+    return range[(size >= SMALL_LIMIT) + (size >> 6 > 48) + (size >> 9 > 20) + (size >> 12 > 10) + (size >> 15 > 4)];
+}
+
+/* The bin of a chunk size; never unsorted. */
 static ALWAYS_INLINE unsigned bin_index(size_t size) {
-    static const struct { uint8_t shift, base; } range[] = {{4, 0}, {6, 48}, {9, 91}, {12, 110}, {15, 119}, {18, 124}};
-    unsigned i = (unsigned)(size >= SMALL_LIMIT) + (size >> 6 > 48) + (size >> 9 > 20) + (size >> 12 > 10) + (size >> 15 > 4);
-    size_t index = range[i].base + (size >> range[i].shift);
+    struct bin_range range = bin_range_of(size);
+    size_t index = range.base + (size >> range.shift);
     return index < BIN_LAST ? (unsigned)index : BIN_LAST;
 }
 
