@@ -53,13 +53,14 @@ struct bins {
 
 void bins_init(struct bins *bins, uint32_t id);
 
-/* The range of bins that a chunk size is in: bin `base` + size >> shift. Without branches: which it is nobody could predict. */
+/* The range of bins that a chunk size is in: bin `base` + size >> shift, and sizes of one bin are of one range (so 40960, where 12 would do as well as 15,
+ * is of the latter). Without branches: which it is nobody could predict. */
 struct bin_range {
     uint8_t shift, base;
 };
 static ALWAYS_INLINE struct bin_range bin_range_of(size_t size) {
     static const struct bin_range range[] = {{4, 0}, {6, 48}, {9, 91}, {12, 110}, {15, 119}, {18, 124}};
-    return range[(size >= SMALL_LIMIT) + (size >> 6 > 48) + (size >> 9 > 20) + (size >> 12 > 10) + (size >> 15 > 4)];
+    return range[(size >= SMALL_LIMIT) + (size >> 6 > 48) + (size >> 9 > 20) + (size >> 12 > 9) + (size >> 15 > 4)];
 }
 
 /* The bin of a chunk size; never unsorted. */

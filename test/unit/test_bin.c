@@ -54,6 +54,11 @@ static void which_bin(void) {
         index++;
     }
     CHECK_EQ(index, 126);
+    /* Sizes are of one bin if and only if they are equal without the bits that don't count in the smaller one's range. */
+    for (size_t size = 1024; size < (1 << 18); size += 16) {
+        unsigned shift = bin_range_of(size).shift;
+        CHECK_EQ(bin_index(size) == bin_index(size + 16), size >> shift == (size + 16) >> shift);
+    }
     CHECK_EQ(bin_index((size_t)1 << 40), 126);
     CHECK_EQ(bin_index(((size_t)1 << 47) - 16), 126);
 }
