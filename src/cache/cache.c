@@ -65,10 +65,8 @@ void cache_init(void) {
 
 /* --- a thread's cache -------------------------------------------------------------------------------------------------------------------------- */
 
-static unsigned bits_of(size_t size) { return top_bit(size - 1) + 1; }
-
 static unsigned count_max(unsigned size_class) {
-    size_t count = CLASS_BYTES >> bits_of(class_size(size_class));
+    size_t count = CLASS_BYTES >> class_bits(size_class);
     count = count < CLASS_COUNT_MIN ? CLASS_COUNT_MIN : min_size(count, size_class <= CLASS_EXACT ? DEEP_MAX : WIDE_MAX);
     return (unsigned)min_size(count, conf_get(CONF_TCACHE_COUNT));
 }
@@ -76,7 +74,7 @@ static unsigned count_max(unsigned size_class) {
 static unsigned count_first(unsigned size_class) {
     size_t size = class_size(size_class);
     if (size > FIRST_BYTES) return 0; /* only where the program holds several */
-    return (unsigned)min_size(min_size(max_size(KIB(1) >> bits_of(size), 1), 4), conf_get(CONF_TCACHE_COUNT));
+    return (unsigned)min_size(min_size(max_size(KIB(1) >> class_bits(size_class), 1), 4), conf_get(CONF_TCACHE_COUNT));
 }
 
 /* Idle caches of many threads must not outweigh what the process uses. */
@@ -394,10 +392,10 @@ static size_t cached_bytes(struct cache *cache) {
     }
     const struct magazine *magazine = cache->magazine;
     for (unsigned i = 2; i <= CLASS_EXACT; i++) bytes += (size_t)(magazine[i].top - magazine[i].bottom) * CHUNK_ALIGN * i;
-    size_t step = CLASS_EXACT_SIZE / 16, size = CLASS_EXACT_SIZE;
+    size_t step = CLASS_EXACT_SIZE / 16, size = CLASS_SIZE_ABOVE(CLASS_EXACT + 1);
     for (unsigned i = CLASS_EXACT + 1; i < CLASS_COUNT; step *= 2) {
-        for (unsigned end = min_unsigned(i + 16, CLASS_COUNT); i < end; i++)
-            bytes += (size_t)(magazine[i].top - magazine[i].bottom) * (size += step);
+        for (unsigned end = min_unsigned(i + 16, CLASS_COUNT); i < end; i++, size += step)
+            bytes += (size_t)(magazine[i].top - magazine[i].bottom) * size;
     }
     return bytes;
 }

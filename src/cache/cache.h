@@ -45,8 +45,8 @@
 /* A magazine's limit. */
 #define CLASS_BYTES KIB(256) /* of a magazine of medium blocks */
 #define CLASS_COUNT_MIN 4
-#define FIRST_BYTES KIB(4) /* classes up to this size are opened by their first miss; the next one is */
-#define CLASS_FIRST_CLOSED (CLASS_EXACT + 33)
+#define FIRST_BYTES (KIB(4) + CHUNK_HEADER) /* classes up to this size are opened by their first miss; the next one is */
+#define CLASS_FIRST_CLOSED (CLASS_EXACT + 34)
 #define SHARE_SMALL 1 /* blocks held for each that may lie idle */
 #define SHARE_MEDIUM 16
 #define TEND_EVERY 1000000u /* ns between two looks at what memory may go back */

@@ -1,7 +1,9 @@
 /* class.h: size classes of the thread cache: chunk sizes, exact to 1 KiB, then sixteen to a doubling.
  *
  *   class 2..64    16 · class           32, 48, … 1024
- *   class 65..     (16 + k%16) << (6 + k/16), k = class - 64     1088, 1152, … 2048, 2176, …
+ *   class 65..     16 + ((16 + k%16) << (6 + k/16)), k = class - 65     1040, 1104, … 2064, 2192, …
+ *
+ * The 16 above a round number: a request of a power of two, which many are, takes a chunk of its size and the header, and that is a class.
  *
  * A request takes the smallest class that holds it; a block goes into the largest class that it can serve. SPDX-License-Identifier: MIT */
 #ifndef CACHE_CLASS_H
@@ -13,7 +15,7 @@
 #define CLASS_EXACT_SIZE (16 * CLASS_EXACT)
 #define CLASS_COUNT 178u /* the last one holds a request of 128 KiB */
 #define CLASS_SIZE_ABOVE(size_class)                                                                                                       \
-    ((size_t)(16 + ((size_class)-CLASS_EXACT) % 16) << (6 + ((size_class)-CLASS_EXACT) / 16)) /* not exact */
+    (16 + ((size_t)(16 + ((size_class)-CLASS_EXACT - 1) % 16) << (6 + ((size_class)-CLASS_EXACT - 1) / 16))) /* not exact */
 #define CLASS_SIZE_MAX CLASS_SIZE_ABOVE(CLASS_COUNT - 1)
 
 static inline size_t class_size(unsigned size_class) {
@@ -27,15 +29,21 @@ static ALWAYS_INLINE size_t class_of_small(size_t bytes) {
     return size_class + (size_class < least);
 }
 
-/* The class for a chunk of `size` bytes that was asked for, and the class that one of `size` bytes serves, both beyond the exact ones; at most
- * CLASS_SIZE_MAX. With `bit` = log2 of size, size >> (bit - 4) is 16 to 31: sixteen classes to the doubling. */
-static ALWAYS_INLINE unsigned class_at_least(size_t size) {
-    unsigned bit = top_bit(size - 1);
-    return CLASS_EXACT + (bit - 10) * 16 + (unsigned)((size - 1) >> (bit - 4)) - 15;
+/* The number of a round number n among the sixteen to each doubling: n * 16 >> bit is 16 to 31. */
+static ALWAYS_INLINE unsigned class_sixteenths(size_t n) {
+    unsigned bit = top_bit(n);
+    return bit * 16 + (unsigned)(n * 16 >> bit);
 }
-static ALWAYS_INLINE unsigned class_at_most(size_t size) {
-    unsigned bit = top_bit(size);
-    return CLASS_EXACT + (bit - 10) * 16 + (unsigned)(size >> (bit - 4)) - 16;
+#define CLASS_FIRST_ABOVE (10 * 16 + 15 - CLASS_EXACT) /* of 1 KiB, less the number of its class */
+
+/* The class for a chunk of `size` bytes that was asked for, and the class that one of `size` bytes serves, both beyond the exact ones; at most
+ * CLASS_SIZE_MAX. */
+static ALWAYS_INLINE unsigned class_at_least(size_t size) { return class_sixteenths(size - 17) + 1 - CLASS_FIRST_ABOVE; }
+static ALWAYS_INLINE unsigned class_at_most(size_t size) { return class_sixteenths(size - 16) - CLASS_FIRST_ABOVE; }
+
+/* Bits of the round number that a class is named after. */
+static inline unsigned class_bits(unsigned size_class) {
+    return top_bit(class_size(size_class) - (size_class <= CLASS_EXACT ? 1 : 17)) + 1;
 }
 
 /* The same for all sizes. */

@@ -249,18 +249,19 @@ static void request_sizes(void) {
     CHECK_EQ(request_size(CHUNK_MAX - 8), CHUNK_MAX);
 }
 
-/* Strictly rising from the smallest chunk, exact to 1 KiB, then sixteen to a doubling. */
+/* Strictly rising from the smallest chunk, exact to 1 KiB, then sixteen to a doubling; a power of two is what a class can hold. */
 static void classes(void) {
     for (unsigned c = 2; c < CLASS_COUNT; c++) {
         size_t size = class_size(c);
         CHECK_EQ(size % CHUNK_ALIGN, 0);
         CHECK_EQ(class_above(size), c);
         CHECK_EQ(class_below(size), c);
-        size_t step = size <= 1024 ? 16 : ((size_t)1 << top_bit(size - 1)) / 16;
+        size_t step = size <= 1040 ? 16 : ((size_t)1 << top_bit(size - 17)) / 16;
         if (c > 2) CHECK_EQ(size - class_size(c - 1), step);
     }
     CHECK_EQ(class_size(2), CHUNK_MIN);
     CHECK_EQ(class_size(CLASS_COUNT - 1), CLASS_SIZE_MAX);
+    for (size_t bytes = 32; bytes <= KIB(128); bytes *= 2) CHECK_EQ(class_size(class_above(request_size(bytes))), bytes + CHUNK_HEADER);
 }
 
 /* Every size: the class of a request is the smallest that holds it, that of a block the largest that it can serve. */

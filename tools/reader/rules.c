@@ -61,8 +61,6 @@ uint64_t rules_threshold_most(void) { return CONF_MMAP_THRESHOLD_MOST; }
 
 /* --- magazines: as widen() and its kin in cache.c ------------------------------------------------------------------------------------------------- */
 
-static unsigned class_bits(unsigned size_class) { return top_bit(class_size(size_class) - 1) + 1; }
-
 static uint64_t count_max(const struct rules_widen *widen) {
     uint64_t count = CLASS_BYTES >> class_bits(widen->size_class);
     count = count < CLASS_COUNT_MIN ? CLASS_COUNT_MIN : min_size(count, widen->size_class <= CLASS_EXACT ? DEEP_MAX : WIDE_MAX);
