@@ -159,7 +159,7 @@ void depot_tend(struct arena *mine, uint64_t now) {
 
 /* --- seeing ----------------------------------------------------------------------------------------------------------------------------------------- */
 
-static void visit_slot(struct depot_slot *slot, void (*visit)(void *arg, void *mem), void *arg) {
+static COLD void visit_slot(struct depot_slot *slot, void (*visit)(void *arg, void *mem), void *arg) {
     if (load_relaxed(&slot->blocks) == 0 || !slot_enter(slot, PATIENT)) return;
     for (const struct depot_batch *batch = slot->youngest; batch != NULL; batch = batch->next) {
         for (unsigned i = 0; i < batch->count; i++) visit(arg, batch->mem[i]);
@@ -167,7 +167,7 @@ static void visit_slot(struct depot_slot *slot, void (*visit)(void *arg, void *m
     slot_leave(slot);
 }
 
-void depot_walk(void (*visit)(void *arg, void *mem), void *arg) {
+COLD void depot_walk(void (*visit)(void *arg, void *mem), void *arg) {
     for (unsigned number = 0; number < DEPOT_SLOTS; number++) visit_slot(&depot_slots[number], visit, arg);
 }
 
@@ -175,18 +175,18 @@ struct wanted {
     const void *mem;
     bool found;
 };
-static void compare(void *arg, void *mem) {
+static COLD void compare(void *arg, void *mem) {
     struct wanted *wanted = arg;
     wanted->found |= mem == wanted->mem;
 }
 
-bool depot_holds(unsigned number, const void *mem) {
+COLD bool depot_holds(unsigned number, const void *mem) {
     struct wanted wanted = {.mem = mem};
     if (number < DEPOT_SLOTS) visit_slot(&depot_slots[number], compare, &wanted);
     return wanted.found;
 }
 
-bool depot_adds_up(void) {
+COLD bool depot_adds_up(void) {
     size_t bytes = 0;
     bool good = true;
     for (size_t number = 0; number < DEPOT_SLOTS; number++) {
@@ -201,7 +201,7 @@ bool depot_adds_up(void) {
     return good && bytes == load_relaxed(&depot_bytes);
 }
 
-void depot_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
+COLD void depot_walk_books(void (*visit)(const void *start, size_t size, void *arg), void *arg) {
     for (const struct depot_page *page = load_acquire(&depot_pages); page != NULL; page = page->next) visit(page, os_page_size(), arg);
 }
 
@@ -209,7 +209,7 @@ void depot_walk_books(void (*visit)(const void *start, size_t size, void *arg), 
 
 #define FORK_BIT 1u /* in `owner`: held by fork, not by what it interrupted */
 
-void depot_fork_prepare(uint64_t deadline) {
+COLD void depot_fork_prepare(uint64_t deadline) {
     for (unsigned number = 0; number < DEPOT_SLOTS; number++) {
         struct depot_slot *slot = &depot_slots[number];
         for (uint64_t owner = 0; !cas_acquire(&slot->owner, &owner, self() | FORK_BIT); owner = 0) {
@@ -219,16 +219,16 @@ void depot_fork_prepare(uint64_t deadline) {
     }
 }
 
-static void leave_after_fork(struct depot_slot *slot) {
+static COLD void leave_after_fork(struct depot_slot *slot) {
     if (load_relaxed(&slot->owner) == (self() | FORK_BIT)) slot_leave(slot);
 }
 
-void depot_fork_parent(void) {
+COLD void depot_fork_parent(void) {
     for (unsigned number = 0; number < DEPOT_SLOTS; number++) leave_after_fork(&depot_slots[number]);
 }
 
 /* A slot that somebody else was just changing is lost with what lay in it. */
-void depot_fork_child(void) {
+COLD void depot_fork_child(void) {
     for (unsigned number = 0; number < DEPOT_SLOTS; number++) {
         struct depot_slot *slot = &depot_slots[number];
         leave_after_fork(slot);
