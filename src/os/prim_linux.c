@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
@@ -198,10 +199,48 @@ COLD bool prim_is_last_thread(void) {
     return strncmp(at, "2 ", 2) == 0; /* the main thread is there until the process ends */
 }
 
+typedef int clock_function(clockid_t clock, struct timespec *now);
+
+/* The kernel's own function in this process, or libc's. */
+static NOINLINE clock_function *find_clock(void) {
+    const char *image = (const char *)getauxval(AT_SYSINFO_EHDR);
+    if (image == NULL) return clock_gettime;
+    const ElfW(Ehdr) *head = (const ElfW(Ehdr) *)image;
+    const ElfW(Phdr) *segment = (const ElfW(Phdr) *)(image + head->e_phoff);
+    const ElfW(Dyn) *entry = NULL;
+    const char *base = NULL; /* what addresses in it are relative to */
+    for (unsigned i = 0; i < head->e_phnum; i++) {
+        if (segment[i].p_type == PT_LOAD && base == NULL) base = image + segment[i].p_offset - segment[i].p_vaddr;
+        if (segment[i].p_type == PT_DYNAMIC) entry = (const ElfW(Dyn) *)(image + segment[i].p_offset);
+    }
+    const char *names = NULL;
+    const ElfW(Sym) *symbol = NULL;
+    const uint32_t *hash = NULL; /* buckets and symbols are counted there */
+    for (; base != NULL && entry != NULL && entry->d_tag != DT_NULL; entry++) {
+        const char *at = base + entry->d_un.d_ptr;
+        if (entry->d_tag == DT_STRTAB) names = at;
+        if (entry->d_tag == DT_SYMTAB) symbol = (const ElfW(Sym) *)at;
+        if (entry->d_tag == DT_HASH) hash = (const uint32_t *)at;
+    }
+    if (names == NULL || symbol == NULL || hash == NULL) return clock_gettime;
+    for (uint32_t i = 0; i < hash[1]; i++) {
+        const char *name = names + symbol[i].st_name;
+        if (symbol[i].st_shndx == SHN_UNDEF) continue;
+        if (strcmp(name, "__vdso_clock_gettime") == 0 || strcmp(name, "__kernel_clock_gettime") == 0) {
+            return (clock_function *)(uintptr_t)(base + symbol[i].st_value);
+        }
+    }
+    return clock_gettime;
+}
+
+/* Not by libc, if it can be helped: its function lies among others that small programs do not use, and a call brings 64 KiB of them into memory. */
 uint64_t prim_clock(void) {
-    struct timespec now;
+    static clock_function *function;
+    clock_function *known = load_relaxed(&function);
+    if (UNLIKELY(known == NULL)) store_relaxed(&function, known = find_clock());
+    struct timespec now = {0};
     int saved = errno;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    known(CLOCK_MONOTONIC, &now);
     errno = saved;
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
