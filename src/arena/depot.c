@@ -121,7 +121,7 @@ void depot_take(unsigned number, unsigned want, void **mem, unsigned *count) {
 
 /* --- home ---------------------------------------------------------------------------------------------------------------------------------------------- */
 
-bool depot_is_much(void) { return load_relaxed(&depot_bytes) > depot_much(load_relaxed(&heap_bytes)); }
+bool depot_is_much(size_t size) { return load_relaxed(&depot_bytes) > depot_much(load_relaxed(&heap_bytes), size); }
 
 /* At least n blocks, batch by batch. Meanwhile the slot is taken: others go to their arenas. */
 static void slot_home(unsigned number, unsigned n, struct arena *mine) {

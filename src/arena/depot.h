@@ -15,10 +15,11 @@
 
 #define DEPOT_SLOTS 65 /* chunks to 1 KiB */
 #define DEPOT_BATCH 64
-#define DEPOT_SHARE 8 /* an eighth of all heaps may lie in it, or DEPOT_BYTES, but no more than so much for each arena */
-#define DEPOT_BYTES MIB(1)
+#define DEPOT_SHARE 2 /* half of all heaps may lie in it, or DEPOT_BYTES, but no more than so much for each arena */
+#define DEPOT_BYTES MIB(2)
 #define DEPOT_BYTES_MOST MIB(8)
-/* It goes home before an arena grows where it is more than this share of all heaps, of small ones that share or so much. */
+/* It goes home before an arena grows: for a block of a size that lies here where it is more than this share of all heaps, of small ones that share or so much;
+ * for a larger one, which may find a hole between what lies here, always. */
 #define DEPOT_MUCH_SHARE 128
 #define DEPOT_MUCH_SMALL_SHARE 8
 #define DEPOT_MUCH_SMALL KIB(512)
@@ -55,11 +56,12 @@ void depot_take(unsigned slot, unsigned want, void **mem, unsigned *count);
 
 /* Everything goes home: blocks of `mine` are merged, those of other arenas sent. */
 void depot_empty(struct arena *mine);
-/* Whether that is worth while before a heap grows; and from time to time, by any thread: what nobody needed goes home. */
-static inline size_t depot_much(size_t heaps) {
+/* Whether that is worth while before a heap grows for a chunk of `size` bytes; and from time to time, by any thread: what nobody needed goes home. */
+static inline size_t depot_much(size_t heaps, size_t size) {
+    if (size / CHUNK_ALIGN >= DEPOT_SLOTS) return 0;
     return max_size(heaps / DEPOT_MUCH_SHARE, min_size(heaps / DEPOT_MUCH_SMALL_SHARE, DEPOT_MUCH_SMALL));
 }
-bool depot_is_much(void);
+bool depot_is_much(size_t size);
 void depot_tend(struct arena *mine, uint64_t now);
 
 /* Whether the slot holds a block; and all blocks, those aside of slots that are taken for long. */

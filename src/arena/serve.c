@@ -39,7 +39,7 @@ static void *served(struct arena *arena, size_t size, void *mem) {
 void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) {
     void *mem = NULL;
     if (UNLIKELY(size >= CHUNK_MAX || align >= CHUNK_MAX - size)) return NULL;
-    bool much = depot_is_much(); /* it shall be there when all is merged */
+    bool much = depot_is_much(size); /* it shall be there when all is merged */
     enum arena_status status = ask(arena, size, align, much ? 0 : MEANS_MERGE | MEANS_MAP, &mem, zeroed);
     if (status == ARENA_FULL && much) {
         depot_empty(arena);
@@ -81,7 +81,7 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
 
 void arena_serve_batch(struct arena *arena, size_t size, unsigned want, void **mem, unsigned *count) {
     store_relaxed(count, 0);
-    bool much = depot_is_much();
+    bool much = depot_is_much(size);
     enum arena_status status = arena_take(arena, size, want, much ? 0 : MEANS_MERGE, mem, count);
     if (status == ARENA_FULL && much) {
         depot_empty(arena);

@@ -79,14 +79,14 @@ static void holds(void) {
 static void room(void) {
     no_cache();
     enum { FIRST = 20 };
-    static void *mem[DEPOT_SLOTS][DEPOT_BATCH];
-    for (unsigned slot = FIRST; slot < DEPOT_SLOTS; slot++) get(&arena_main, slot, mem[slot], DEPOT_BATCH);
+    static void *mem[2 * DEPOT_SLOTS][DEPOT_BATCH];
+    for (unsigned i = 2 * FIRST; i < 2 * DEPOT_SLOTS; i++) get(&arena_main, i / 2, mem[i], DEPOT_BATCH);
     size_t parked = 0, most = max_size(load_relaxed(&heap_bytes) / DEPOT_SHARE, DEPOT_BYTES);
-    unsigned slot = FIRST;
-    for (; slot < DEPOT_SLOTS && put(slot, mem[slot], DEPOT_BATCH); slot++) parked += (size_t)slot * CHUNK_ALIGN * DEPOT_BATCH;
-    CHECK(slot < DEPOT_SLOTS);
+    unsigned i = 2 * FIRST;
+    for (; i < 2 * DEPOT_SLOTS && put(i / 2, mem[i], DEPOT_BATCH); i++) parked += (size_t)(i / 2) * CHUNK_ALIGN * DEPOT_BATCH;
+    CHECK(i < 2 * DEPOT_SLOTS);
     CHECK_EQ(depot_bytes, parked);
-    CHECK(parked <= most && parked + (size_t)slot * CHUNK_ALIGN * DEPOT_BATCH > most);
+    CHECK(parked <= most && parked + (size_t)(i / 2) * CHUNK_ALIGN * DEPOT_BATCH > most);
     CHECK_HEAP();
 }
 
@@ -122,7 +122,7 @@ static void home_before_growth(void) {
     get(&arena_main, SLOT, mem, ALL);
     void *guard = seemalloc_malloc(100);
     for (unsigned i = 0; i < ALL; i += DEPOT_BATCH) CHECK(put(SLOT, mem + i, DEPOT_BATCH));
-    CHECK(depot_is_much());
+    CHECK(depot_is_much(SIZE));
     size_t before = arena_main.system_bytes;
     char *large = seemalloc_malloc(ALL / 2 * SIZE);
     CHECK_EQ(arena_main.system_bytes, before);
