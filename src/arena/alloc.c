@@ -398,7 +398,17 @@ static bool extend(struct arena *arena, struct chunk *chunk, size_t old, size_t 
     return true;
 }
 
+/* Whether a block, whose seal was seen to be good, can't grow anyway: the one behind it is in use. */
+static bool is_hemmed_in(const struct arena *arena, const struct chunk *chunk, size_t size) {
+    size_t old = chunk_size(chunk);
+    if (size <= old) return false;
+    const struct chunk *next = chunk_at(chunk, old);
+    uint64_t head = chunk_head(next);
+    return (head & FLAG_P) && head_tag(head, next) == (TAG_IN_USE | arena->id);
+}
+
 bool arena_resize(struct arena *arena, void *mem, size_t size) {
+    if (is_hemmed_in(arena, chunk_of(mem), size)) return false; /* mostly: no need for the lock */
     if (!arena_enter(arena)) return false;
     struct chunk *chunk = arena_check_block(arena, mem, "realloc(): invalid pointer");
     size_t old = chunk_size(chunk);

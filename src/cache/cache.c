@@ -373,7 +373,7 @@ static void halve(struct cache *cache, unsigned size_class) {
 }
 
 /* Classes without a miss for a while are halved; all, where what they may keep is neither in the budget nor below the peak. */
-static void decay(struct cache *cache) {
+static NOINLINE void decay(struct cache *cache) {
     if (cache->misses - cache->misses_aged >= CACHE_QUIET) cache->quiet = false;
     if (!cache->quiet) set_budget(cache);
     bool over = cache->reserved > cache->budget && !below_ceiling(cache, 0);
@@ -402,7 +402,7 @@ static size_t cached_bytes(struct cache *cache) {
 
 /* How much is in use now, and what follows for the ceiling: where that sum fell by a quarter from a peak, the peak, and a little more because it is
  * only looked at now and then; else there is none. */
-static void look(struct cache *cache) {
+static NOINLINE void look(struct cache *cache) {
     ptrdiff_t live = cache->held - (ptrdiff_t)cached_bytes(cache);
     if (cache->misses % CACHE_WINDOW == 0) {
         cache->peak[1] = cache->peak[0];
@@ -552,6 +552,19 @@ static void *refill(struct cache *cache, unsigned size_class) {
     return mem;
 }
 
+/* A medium class takes one block at a time: mostly the arena has it at once. */
+static void *refill_medium(struct cache *cache, unsigned size_class) {
+    void *mem = limit_of(cache, size_class) != 0 ? arena_find(arena_less_busy(cache->arena), class_size(size_class)) : NULL;
+    if (UNLIKELY(mem == NULL)) return refill(cache, size_class);
+    cache->gives = 0;
+    watch_refill(cache, size_class);
+    widen(cache, size_class);
+    count_class(cache, size_class, 1);
+    missed(cache, size_class);
+    watch_on(cache, size_class);
+    return mem;
+}
+
 /* A block that was hidden. NULL: there is none after all. */
 static void *come_by(struct cache *cache, unsigned size_class) {
     void *mem = NULL;
@@ -672,7 +685,7 @@ void *cache_alloc(size_t size) {
         if (stays_closed(cache, size_class)) {
             mem = pass_by(cache, size);
         } else if (class_serves(size_class) && slow_enter(cache)) {
-            mem = refill(cache, size_class);
+            mem = size_class > CLASS_EXACT ? refill_medium(cache, size_class) : refill(cache, size_class);
             slow_leave(cache);
             background_begin();
         }
