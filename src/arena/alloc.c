@@ -398,13 +398,14 @@ static bool extend(struct arena *arena, struct chunk *chunk, size_t old, size_t 
     return true;
 }
 
-/* Whether a block, whose seal was seen to be good, can't grow anyway: the one behind it is in use. */
+/* Whether a block, whose seal was seen to be good, can't grow anyway: the one behind it is in use, or free and too small. */
 static bool is_hemmed_in(const struct arena *arena, const struct chunk *chunk, size_t size) {
     size_t old = chunk_size(chunk);
     if (size <= old) return false;
     const struct chunk *next = chunk_at(chunk, old);
     uint64_t head = chunk_head(next);
-    return (head & FLAG_P) && head_tag(head, next) == (TAG_IN_USE | arena->id);
+    uint32_t tag = head_tag(head, next);
+    return (head & FLAG_P) && (tag == (TAG_IN_USE | arena->id) || (tag == (TAG_BINNED | arena->id) && old + head_size(head) < size));
 }
 
 bool arena_resize(struct arena *arena, void *mem, size_t size) {

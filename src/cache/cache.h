@@ -26,11 +26,11 @@
 #define DEEP_MAX 256
 #define TRANSIT_MAX BATCH_MAX /* blocks that move at a time */
 /* What the limits of a cache's magazines may add up to: a share of CACHE_BYTES_ALL or 1/32 of all heaps, divided by the caches that are live; never
- * more than 1/48 of all heaps, of small ones 1/12: what lies idle in one thread's cache must not be seen in the program's peak. */
+ * more than 1/52 of all heaps, of small ones 1/12: what lies idle in one thread's cache must not be seen in the program's peak. */
 #define CACHE_BYTES_MIN KIB(32)
 #define CACHE_BYTES_ALL MIB(2)
 #define CACHE_SHARE 32
-#define CACHE_ONE_SHARE 48
+#define CACHE_ONE_SHARE 52
 #define CACHE_ONE_SMALL_SHARE 12
 #define CACHE_ONE_LEAST KIB(128)
 #define CACHE_ONE_SMALL KIB(512)
