@@ -69,7 +69,10 @@ extern "C" {
     FIELD(arena_inbox_rest, "offset: likewise, of a part already fetched")                                                                 \
     FIELD(arena_inbox_bytes, "offset, 64 bits: of both")                                                                                   \
     FIELD(link_secret, "address, 64 bits: a word of a chain's block, XOR this, is the next block; a secret of the process")                \
-    FIELD(depot, "address: of depot_slots slots, of which number n has blocks of chunks of n times chunk_align bytes or a little more")    \
+    FIELD(depot, "address: of depot_ways sets of depot_slots slots; number n of a set has blocks of chunks of n times chunk_align or a "   \
+                 "little more")                                                                                                            \
+    FIELD(depot_ways, "count")                                                                                                             \
+    FIELD(depot_way_size, "size: of a set of slots")                                                                                       \
     FIELD(depot_slots, "count")                                                                                                            \
     FIELD(depot_slot_size, "size: of a slot")                                                                                              \
     FIELD(depot_owner, "offset in a slot, 64 bits: not 0 while it is being changed")                                                       \

@@ -8,7 +8,7 @@
 #define BRIEF 30       /* spins of a thread that could as well go to an arena, */
 #define PATIENT 100000 /* and of one that could not */
 
-struct depot_slot depot_slots[DEPOT_SLOTS];
+struct depot_way depot_ways[DEPOT_WAYS];
 size_t depot_bytes;
 
 struct depot_page *depot_pages; /* newest first; push only */
@@ -66,10 +66,14 @@ static void end_batch(struct depot_slot *slot) {
     slot->empty = batch;
 }
 
-static void count_blocks(struct depot_slot *slot, int n) {
+/* Those that may have blocks: an arena's is the one of its id. */
+static unsigned ways(void) { return min_unsigned(load_acquire(&seal.arenas), DEPOT_WAYS); }
+static unsigned way_of(const struct arena *arena) { return arena->id % DEPOT_WAYS; }
+
+static void count_blocks(struct depot_slot *slot, unsigned number, int n) {
     store_relaxed(&slot->blocks, slot->blocks + (uint32_t)n);
     if (slot->blocks < slot->least) store_relaxed(&slot->least, slot->blocks);
-    add_relaxed(&depot_bytes, (size_t)((ptrdiff_t)n * CHUNK_ALIGN * (slot - depot_slots)));
+    add_relaxed(&depot_bytes, (size_t)((ptrdiff_t)n * (ptrdiff_t)(CHUNK_ALIGN * number)));
 }
 
 /* --- in and out ------------------------------------------------------------------------------------------------------------------------------------- */
@@ -80,8 +84,8 @@ static size_t depot_room(void) {
     return max_size(min_size(load_relaxed(&heap_bytes) / DEPOT_SHARE, most), DEPOT_BYTES);
 }
 
-bool depot_put(unsigned number, void **mem, unsigned n, unsigned *left) {
-    struct depot_slot *slot = &depot_slots[number];
+bool depot_put(const struct arena *near, unsigned number, void **mem, unsigned n, unsigned *left) {
+    struct depot_slot *slot = &depot_ways[way_of(near)].slot[number];
     if (load_relaxed(&depot_bytes) + (size_t)n * number * CHUNK_ALIGN > depot_room() || !slot_enter(slot, BRIEF)) return false;
     struct depot_batch *batch = slot->youngest;
     unsigned into = batch != NULL ? min_unsigned(DEPOT_BATCH - batch->count, n) : 0;
@@ -99,24 +103,35 @@ bool depot_put(unsigned number, void **mem, unsigned n, unsigned *left) {
         slots_move(next->mem, mem + into, n - into);
         next->count = n - into;
     }
-    count_blocks(slot, (int)n);
+    count_blocks(slot, number, (int)n);
     slot_leave(slot);
     return true;
 }
 
-void depot_take(unsigned number, unsigned want, void **mem, unsigned *count) {
-    struct depot_slot *slot = &depot_slots[number];
-    store_relaxed(count, 0);
-    if (load_relaxed(&slot->blocks) == 0 || !slot_enter(slot, BRIEF)) return;
+static unsigned take_from(struct depot_slot *slot, unsigned number, unsigned want, void **mem, unsigned *count) {
+    if (load_relaxed(&slot->blocks) == 0 || !slot_enter(slot, BRIEF)) return 0;
     unsigned n = 0;
     while (n < want && slot->youngest != NULL) {
         struct depot_batch *batch = slot->youngest;
-        for (; n < want && batch->count != 0; n++) store_relaxed(&mem[n], batch->mem[--batch->count]);
+        unsigned got = min_unsigned(batch->count, want - n);
+        batch->count -= got;
+        slots_move(mem + n, batch->mem + batch->count, got); /* as they came, which mostly is address order */
+        n += got;
         if (batch->count == 0) end_batch(slot);
     }
-    count_blocks(slot, -(int)n);
+    count_blocks(slot, number, -(int)n);
     store_relaxed(count, n);
     slot_leave(slot);
+    return n;
+}
+
+void depot_take(const struct arena *near, unsigned number, unsigned want, void **mem, unsigned *count) {
+    store_relaxed(count, 0);
+    unsigned first = way_of(near), all = ways();
+    if (take_from(&depot_ways[first].slot[number], number, want, mem, count) != 0) return;
+    for (unsigned way = 0; way < all && load_relaxed(&depot_bytes) != 0; way++) {
+        if (way != first && take_from(&depot_ways[way].slot[number], number, want, mem, count) != 0) return;
+    }
 }
 
 /* --- home ---------------------------------------------------------------------------------------------------------------------------------------------- */
@@ -124,14 +139,13 @@ void depot_take(unsigned number, unsigned want, void **mem, unsigned *count) {
 bool depot_is_much(size_t size) { return load_relaxed(&depot_bytes) > depot_much(load_relaxed(&heap_bytes), size); }
 
 /* At least n blocks, batch by batch. Meanwhile the slot is taken: others go to their arenas. */
-static void slot_home(unsigned number, unsigned n, struct arena *mine) {
-    struct depot_slot *slot = &depot_slots[number];
+static void slot_home(struct depot_slot *slot, unsigned number, unsigned n, struct arena *mine) {
     for (unsigned gone = 0; gone < n && load_relaxed(&slot->blocks) != 0 && slot_enter(slot, PATIENT);) {
         struct depot_batch *batch = slot->youngest;
         if (batch != NULL) {
             unsigned count = batch->count;
             arena_return(mine, ARENA_MERGED, batch->mem, &batch->count, NULL);
-            count_blocks(slot, -(int)count);
+            count_blocks(slot, number, -(int)count);
             end_batch(slot);
             gone += count;
         }
@@ -141,7 +155,11 @@ static void slot_home(unsigned number, unsigned n, struct arena *mine) {
 }
 
 void depot_empty(struct arena *mine) {
-    for (unsigned number = 0; number < DEPOT_SLOTS && load_relaxed(&depot_bytes) != 0; number++) slot_home(number, UINT32_MAX, mine);
+    for (unsigned way = 0; way < ways(); way++) {
+        for (unsigned number = 0; number < DEPOT_SLOTS && load_relaxed(&depot_bytes) != 0; number++) {
+            slot_home(&depot_ways[way].slot[number], number, UINT32_MAX, mine);
+        }
+    }
 }
 
 void depot_tend(struct arena *mine, uint64_t now) {
@@ -149,10 +167,11 @@ void depot_tend(struct arena *mine, uint64_t now) {
     size_t decay = conf_get(CONF_DECAY);
     uint64_t since = load_relaxed(&window);
     if (decay > INT64_MAX / 1000000 || (int64_t)(now - since) < (int64_t)decay * 1000000 || !cas_acq_rel(&window, &since, now)) return;
-    for (unsigned number = 0; number < DEPOT_SLOTS; number++) {
-        struct depot_slot *slot = &depot_slots[number];
-        unsigned idle = decay == 0 ? UINT32_MAX : load_relaxed(&slot->least);
-        if (idle != 0) slot_home(number, idle, mine);
+    for (unsigned i = 0; i < ways() * DEPOT_SLOTS; i++) {
+        struct depot_slot *slot = &depot_ways[i / DEPOT_SLOTS].slot[i % DEPOT_SLOTS];
+        unsigned idle = decay == 0 ? UINT32_MAX : load_relaxed(&slot->least), blocks = load_relaxed(&slot->blocks);
+        if (blocks == 0 && load_relaxed(&slot->least) == 0) continue; /* not to touch what is not used */
+        if (idle != 0) slot_home(slot, i % DEPOT_SLOTS, idle, mine);
         store_relaxed(&slot->least, load_relaxed(&slot->blocks));
     }
 }
@@ -168,7 +187,7 @@ static COLD void visit_slot(struct depot_slot *slot, void (*visit)(void *arg, vo
 }
 
 COLD void depot_walk(void (*visit)(void *arg, void *mem), void *arg) {
-    for (unsigned number = 0; number < DEPOT_SLOTS; number++) visit_slot(&depot_slots[number], visit, arg);
+    for (unsigned i = 0; i < ways() * DEPOT_SLOTS; i++) visit_slot(&depot_ways[i / DEPOT_SLOTS].slot[i % DEPOT_SLOTS], visit, arg);
 }
 
 struct wanted {
@@ -182,21 +201,22 @@ static COLD void compare(void *arg, void *mem) {
 
 COLD bool depot_holds(unsigned number, const void *mem) {
     struct wanted wanted = {.mem = mem};
-    if (number < DEPOT_SLOTS) visit_slot(&depot_slots[number], compare, &wanted);
+    for (unsigned way = 0; way < ways() && number < DEPOT_SLOTS; way++) visit_slot(&depot_ways[way].slot[number], compare, &wanted);
     return wanted.found;
 }
 
 COLD bool depot_adds_up(void) {
     size_t bytes = 0;
     bool good = true;
-    for (size_t number = 0; number < DEPOT_SLOTS; number++) {
+    for (size_t i = 0; i < DEPOT_WAYS * DEPOT_SLOTS; i++) {
+        const struct depot_slot *slot = &depot_ways[i / DEPOT_SLOTS].slot[i % DEPOT_SLOTS];
         size_t blocks = 0;
-        for (const struct depot_batch *batch = depot_slots[number].youngest; batch != NULL && good; batch = batch->next) {
+        for (const struct depot_batch *batch = slot->youngest; batch != NULL && good; batch = batch->next) {
             good = batch->count != 0 && batch->count <= DEPOT_BATCH;
             blocks += batch->count;
         }
-        good &= blocks == depot_slots[number].blocks;
-        bytes += blocks * number * CHUNK_ALIGN;
+        good &= blocks == slot->blocks;
+        bytes += blocks * (i % DEPOT_SLOTS) * CHUNK_ALIGN;
     }
     return good && bytes == load_relaxed(&depot_bytes);
 }
@@ -210,8 +230,8 @@ COLD void depot_walk_books(void (*visit)(const void *start, size_t size, void *a
 #define FORK_BIT 1u /* in `owner`: held by fork, not by what it interrupted */
 
 COLD void depot_fork_prepare(uint64_t deadline) {
-    for (unsigned number = 0; number < DEPOT_SLOTS; number++) {
-        struct depot_slot *slot = &depot_slots[number];
+    for (unsigned i = 0; i < ways() * DEPOT_SLOTS; i++) {
+        struct depot_slot *slot = &depot_ways[i / DEPOT_SLOTS].slot[i % DEPOT_SLOTS];
         for (uint64_t owner = 0; !cas_acquire(&slot->owner, &owner, self() | FORK_BIT); owner = 0) {
             if (owner == self() || os_clock() >= deadline) break;
             cpu_relax();
@@ -224,17 +244,17 @@ static COLD void leave_after_fork(struct depot_slot *slot) {
 }
 
 COLD void depot_fork_parent(void) {
-    for (unsigned number = 0; number < DEPOT_SLOTS; number++) leave_after_fork(&depot_slots[number]);
+    for (unsigned i = 0; i < DEPOT_WAYS * DEPOT_SLOTS; i++) leave_after_fork(&depot_ways[i / DEPOT_SLOTS].slot[i % DEPOT_SLOTS]);
 }
 
 /* A slot that somebody else was just changing is lost with what lay in it. */
 COLD void depot_fork_child(void) {
-    for (unsigned number = 0; number < DEPOT_SLOTS; number++) {
-        struct depot_slot *slot = &depot_slots[number];
+    for (unsigned i = 0; i < DEPOT_WAYS * DEPOT_SLOTS; i++) {
+        struct depot_slot *slot = &depot_ways[i / DEPOT_SLOTS].slot[i % DEPOT_SLOTS];
         leave_after_fork(slot);
         uint64_t owner = load_relaxed(&slot->owner);
         if (owner == 0 || owner == self()) continue;
-        sub_relaxed(&depot_bytes, slot->blocks * CHUNK_ALIGN * (size_t)number);
+        sub_relaxed(&depot_bytes, slot->blocks * CHUNK_ALIGN * (size_t)(i % DEPOT_SLOTS));
         *slot = (struct depot_slot){0};
     }
 }

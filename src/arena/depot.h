@@ -2,8 +2,9 @@
  *
  *   slot ─> youngest batch ─> … ─> oldest          a batch: up to DEPOT_BATCH pointers, outside of all blocks
  *
- * One for the whole process: what one thread frees serves another without its owner, and no block is touched on the way in or out. Blocks of any arena
- * may lie in it; to their arenas they are in use; they carry the key. Slot n has chunks of 16 n bytes, or a little more.
+ * What one thread frees serves another without its owner, and no block is touched on the way in or out. Blocks of any arena may lie in any slot; to their
+ * arenas they are in use; they carry the key. Slot n has chunks of 16 n bytes, or a little more. There are some sets of slots (ways): threads of an arena
+ * put blocks into the same one and take from it first, for they may find them in their processor's cache; then from the others.
  *
  * Each slot belongs to who holds `owner`, and nobody waits for it long: whoever finds it taken goes to an arena instead. So it needs no care in signal
  * handlers, and fork takes all slots last, after the arenas. What nobody took in a window of time (the setting `decay`) goes home, and all of it where much
@@ -13,16 +14,18 @@
 
 #include "arena/arena.h"
 
+#define DEPOT_WAYS 8
 #define DEPOT_SLOTS 65 /* chunks to 1 KiB */
 #define DEPOT_BATCH 64
 #define DEPOT_SHARE 2 /* half of all heaps may lie in it, or DEPOT_BYTES, but no more than so much for each arena */
 #define DEPOT_BYTES MIB(2)
 #define DEPOT_BYTES_MOST MIB(8)
 /* It goes home before an arena grows: for a block of a size that lies here where it is more than this share of all heaps, of small ones that share or so much;
- * for a larger one, which may find a hole between what lies here, always. */
+ * for a larger one, which may find a hole between what lies here, where it is more than a little. */
 #define DEPOT_MUCH_SHARE 128
 #define DEPOT_MUCH_SMALL_SHARE 8
 #define DEPOT_MUCH_SMALL KIB(512)
+#define DEPOT_LITTLE KIB(64)
 
 struct depot_batch {
     struct depot_batch *next;
@@ -35,6 +38,10 @@ struct depot_slot {
     struct depot_batch *youngest; /* none of them is empty */
     struct depot_batch *empty;    /* for later */
     uint32_t blocks, least;       /* there now, and the least since the window of time began; relaxed */
+};
+
+struct depot_way {
+    struct depot_slot slot[DEPOT_SLOTS];
 } __attribute__((aligned(CACHE_LINE)));
 
 /* Batches are cut from pages that are the depot's for good. */
@@ -44,27 +51,27 @@ struct depot_page {
 };
 
 extern struct depot_page *depot_pages; /* for readers */
-extern struct depot_slot depot_slots[DEPOT_SLOTS];
+extern struct depot_way depot_ways[DEPOT_WAYS];
 extern size_t depot_bytes; /* 16 n for each block in slot n; relaxed */
 
-/* Takes n blocks that carry the key, at most DEPOT_BATCH. False: there is no room, or nobody can tell now. As in arena.h *left goes down by n at the moment
- * that the depot has them. */
-bool depot_put(unsigned slot, void **mem, unsigned n, unsigned *left);
+/* Takes n blocks that carry the key, at most DEPOT_BATCH, from a thread of arena `near`. False: there is no room, or nobody can tell now. As in arena.h *left
+ * goes down by n at the moment that the depot has them. */
+bool depot_put(const struct arena *near, unsigned slot, void **mem, unsigned n, unsigned *left);
 
-/* Up to `want`, the youngest first; *count is set to how many. */
-void depot_take(unsigned slot, unsigned want, void **mem, unsigned *count);
+/* Up to `want` blocks, of the youngest batches; *count is set to how many. */
+void depot_take(const struct arena *near, unsigned slot, unsigned want, void **mem, unsigned *count);
 
 /* Everything goes home: blocks of `mine` are merged, those of other arenas sent. */
 void depot_empty(struct arena *mine);
 /* Whether that is worth while before a heap grows for a chunk of `size` bytes; and from time to time, by any thread: what nobody needed goes home. */
 static inline size_t depot_much(size_t heaps, size_t size) {
-    if (size / CHUNK_ALIGN >= DEPOT_SLOTS) return 0;
+    if (size / CHUNK_ALIGN >= DEPOT_SLOTS) return DEPOT_LITTLE;
     return max_size(heaps / DEPOT_MUCH_SHARE, min_size(heaps / DEPOT_MUCH_SMALL_SHARE, DEPOT_MUCH_SMALL));
 }
 bool depot_is_much(size_t size);
 void depot_tend(struct arena *mine, uint64_t now);
 
-/* Whether the slot holds a block; and all blocks, those aside of slots that are taken for long. */
+/* Whether a slot of the number holds a block; and all blocks, those aside of slots that are taken for long. */
 bool depot_holds(unsigned slot, const void *mem);
 void depot_walk(void (*visit)(void *arg, void *mem), void *arg);
 bool depot_adds_up(void); /* counts of batches, slots and of all; others must be quiet */

@@ -223,7 +223,7 @@ static void flush_older(struct cache *cache, unsigned size_class, unsigned n, bo
     store_relaxed(&cache->in_transit, n);
     store_relaxed(&cache->torn, 0);
     park &= !cache->quiet;
-    if (park && size_class < DEPOT_SLOTS && depot_put(size_class, cache->transit, n, &cache->in_transit)) return;
+    if (park && size_class < DEPOT_SLOTS && depot_put(cache->arena, size_class, cache->transit, n, &cache->in_transit)) return;
     send_home(cache, park ? ARENA_FAST : ARENA_MERGED);
 }
 
@@ -523,7 +523,7 @@ static void *refill(struct cache *cache, unsigned size_class) {
     widen(cache, size_class);
     if (limit_of(cache, size_class) == 0) return NULL; /* nothing to watch */
     unsigned half = size_class <= CLASS_EXACT ? limit_of(cache, size_class) / 2 + 1 : 1;
-    if (size_class < DEPOT_SLOTS) depot_take(size_class, min_unsigned(half, TRANSIT_MAX), cache->transit, &cache->in_transit);
+    if (size_class < DEPOT_SLOTS) depot_take(cache->arena, size_class, min_unsigned(half, TRANSIT_MAX), cache->transit, &cache->in_transit);
     if (cache->in_transit == 0) {
         arena_serve_batch(arena_less_busy(cache->arena), class_size(size_class), min_unsigned(half, WIDE_MAX / 2 + 1), cache->transit,
                           &cache->in_transit);

@@ -26,7 +26,7 @@ static void get(struct arena *arena, unsigned slot, void **mem, unsigned n) {
 
 static bool put(unsigned slot, void **mem, unsigned n) {
     unsigned left = n;
-    bool done = depot_put(slot, mem, n, &left);
+    bool done = depot_put(&arena_main, slot, mem, n, &left);
     CHECK_EQ(left, done ? 0 : n);
     return done;
 }
@@ -37,7 +37,7 @@ static void no_cache(void) {
     store_relaxed(&conf_values[CONF_TCACHE_MAX], 0);
 }
 
-/* The youngest comes first, whatever sizes the batches had, and each once. */
+/* The youngest come first, as they lay in their batch, whatever sizes the batches had; and each once. */
 static void last_in_first_out(void) {
     no_cache();
     static void *mem[MANY], *again[DEPOT_BATCH];
@@ -50,16 +50,34 @@ static void last_in_first_out(void) {
     }
     CHECK_EQ(n, MANY);
     CHECK_EQ(depot_bytes, MANY * SIZE);
-    for (unsigned got; n != 0; n -= got) {
-        depot_take(SLOT, n % 2 ? 50 : DEPOT_BATCH, again, &got);
-        CHECK_EQ(got, min_unsigned(n, n % 2 ? 50 : DEPOT_BATCH));
-        for (unsigned i = 0; i < got; i++) CHECK_EQ(again[i], mem[n - 1 - i]);
+    unsigned got;
+    depot_take(&arena_main, SLOT, 10, again, &got); /* batches are filled up: the last one has 64 */
+    CHECK_EQ(got, 10);
+    for (unsigned i = 0; i < got; i++) CHECK_EQ(again[i], mem[MANY - 10 + i]);
+    for (n -= 10; n != 0; n -= got) {
+        depot_take(&arena_main, SLOT, n % DEPOT_BATCH != 0 ? n % DEPOT_BATCH : DEPOT_BATCH, again, &got);
+        for (unsigned i = 0; i < got; i++) CHECK_EQ(again[i], mem[n - got + i]);
     }
     CHECK_EQ(depot_bytes, 0);
-    CHECK_EQ(depot_slots[SLOT].blocks, 0);
-    unsigned got;
-    depot_take(SLOT, 1, again, &got);
+    CHECK_EQ(depot_ways[0].slot[SLOT].blocks, 0);
+    depot_take(&arena_main, SLOT, 1, again, &got);
     CHECK_EQ(got, 0);
+    CHECK(depot_adds_up());
+}
+
+/* An arena's threads take from its own slots first, then from others'. */
+static void near_and_far(void) {
+    no_cache();
+    struct arena *other = arena_attach(false);
+    void *mem[2], *again[2];
+    unsigned got, left = 1;
+    get(&arena_main, SLOT, mem, 2);
+    CHECK(depot_put(other, SLOT, mem, 1, &left));
+    CHECK(put(SLOT, mem + 1, 1));
+    depot_take(other, SLOT, 2, again, &got);
+    CHECK(got == 1 && again[0] == mem[0]);
+    depot_take(other, SLOT, 2, again, &got);
+    CHECK(got == 1 && again[0] == mem[1]);
     CHECK(depot_adds_up());
 }
 
@@ -141,22 +159,22 @@ static void taken(void) {
     get(&arena_main, SLOT, mem, 3);
     get(&arena_main, SLOT + 1, mem + 2, 1);
     CHECK(put(SLOT, mem, 1) && put(SLOT + 1, mem + 2, 1));
-    depot_slots[SLOT].owner = somebody;
+    depot_ways[0].slot[SLOT].owner = somebody;
     CHECK(!put(SLOT, mem + 1, 1));
-    depot_take(SLOT, 1, mem, &got);
+    depot_take(&arena_main, SLOT, 1, mem, &got);
     CHECK_EQ(got, 0);
     depot_fork_prepare(os_clock() + 1000);
-    CHECK_EQ(depot_slots[SLOT].owner, somebody);
-    CHECK(depot_slots[SLOT + 1].owner != 0);
+    CHECK_EQ(depot_ways[0].slot[SLOT].owner, somebody);
+    CHECK(depot_ways[0].slot[SLOT + 1].owner != 0);
     CHECK(!put(SLOT + 1, mem + 1, 1));
     depot_fork_parent();
-    CHECK_EQ(depot_slots[SLOT + 1].owner, 0);
+    CHECK_EQ(depot_ways[0].slot[SLOT + 1].owner, 0);
     depot_fork_prepare(os_clock() + 1000);
     depot_fork_child();
-    CHECK_EQ(depot_slots[SLOT].owner, 0);
+    CHECK_EQ(depot_ways[0].slot[SLOT].owner, 0);
     CHECK_EQ(depot_bytes, SIZE + CHUNK_ALIGN);
     CHECK(depot_adds_up());
-    depot_take(SLOT + 1, 1, mem, &got);
+    depot_take(&arena_main, SLOT + 1, 1, mem, &got);
     CHECK(got == 1 && mem[0] == mem[2]);
 }
 
@@ -170,16 +188,16 @@ static void idle_goes_home(void) {
     depot_tend(&arena_main, now);
     for (unsigned i = 0; i < MANY; i += DEPOT_BATCH) CHECK(put(SLOT, mem + i, DEPOT_BATCH));
     depot_tend(&arena_main, now += 250000000); /* the window in which they came */
-    CHECK_EQ(depot_slots[SLOT].blocks, MANY);
-    depot_take(SLOT, DEPOT_BATCH, again, &got);
+    CHECK_EQ(depot_ways[0].slot[SLOT].blocks, MANY);
+    depot_take(&arena_main, SLOT, DEPOT_BATCH, again, &got);
     CHECK(put(SLOT, again, got));
     depot_tend(&arena_main, now += 249000000);
-    CHECK_EQ(depot_slots[SLOT].blocks, MANY);
+    CHECK_EQ(depot_ways[0].slot[SLOT].blocks, MANY);
     depot_tend(&arena_main, now += 1000000);
-    CHECK_EQ(depot_slots[SLOT].blocks, DEPOT_BATCH);
+    CHECK_EQ(depot_ways[0].slot[SLOT].blocks, DEPOT_BATCH);
     store_relaxed(&conf_values[CONF_DECAY], SIZE_MAX);
     depot_tend(&arena_main, now += 10000000000);
-    CHECK_EQ(depot_slots[SLOT].blocks, DEPOT_BATCH);
+    CHECK_EQ(depot_ways[0].slot[SLOT].blocks, DEPOT_BATCH);
     store_relaxed(&conf_values[CONF_DECAY], 0);
     depot_tend(&arena_main, now);
     CHECK_EQ(depot_bytes, 0);
@@ -202,5 +220,5 @@ static void refused(void) {
     CHECK_HEAP();
 }
 
-UNIT_MAIN({"last_in_first_out", last_in_first_out}, {"holds", holds}, {"room", room}, {"home", home},
+UNIT_MAIN({"last_in_first_out", last_in_first_out}, {"near_and_far", near_and_far}, {"holds", holds}, {"room", room}, {"home", home},
           {"home_before_growth", home_before_growth}, {"taken", taken}, {"idle_goes_home", idle_goes_home}, {"refused", refused})

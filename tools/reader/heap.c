@@ -79,10 +79,9 @@ bool heap_is_quiet(const struct seemalloc_descriptor *d, struct source *source) 
             return false;
         }
     }
-    for (uint64_t i = 0; i < d->depot_slots; i++) {
-        uint64_t owner = 0;
-        if (source->read(source, d->depot + i * d->depot_slot_size + d->depot_owner, &owner, sizeof owner, NULL) && owner != 0)
-            return false;
+    for (uint64_t i = 0; i < d->depot_ways * d->depot_slots; i++) {
+        uint64_t owner = 0, slot = d->depot + i / d->depot_slots * d->depot_way_size + i % d->depot_slots * d->depot_slot_size;
+        if (source->read(source, slot + d->depot_owner, &owner, sizeof owner, NULL) && owner != 0) return false;
     }
     uint64_t at = 0, next;
     source->read(source, d->cache_all, &at, sizeof at, NULL);

@@ -176,9 +176,11 @@ void read_depot(struct reading *reading) {
     struct heap *heap = reading->heap;
     for (uint64_t number = 0; number < d->depot_slots; number++) {
         struct depot_copy slot = {.number = number};
-        uint64_t batch = 0;
-        reading->source->read(reading->source, d->depot + number * d->depot_slot_size + d->depot_youngest, &batch, sizeof batch, NULL);
-        while (batch != 0 && slot.count <= heap->chunk_count) batch = copy_batch(reading, &slot, batch);
+        for (uint64_t way = 0; way < d->depot_ways; way++) {
+            uint64_t batch = 0, at = d->depot + way * d->depot_way_size + number * d->depot_slot_size;
+            reading->source->read(reading->source, at + d->depot_youngest, &batch, sizeof batch, NULL);
+            while (batch != 0 && slot.count <= heap->chunk_count) batch = copy_batch(reading, &slot, batch);
+        }
         for (size_t i = 0; i < slot.count / 2; i++) { /* the youngest last */
             uint64_t kept = slot.block[i];
             slot.block[i] = slot.block[slot.count - 1 - i];

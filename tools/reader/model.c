@@ -270,8 +270,9 @@ static struct model_found from_parked(struct model *model, unsigned slot, unsign
     }
     if (list == NULL) return (struct model_found){0};
     if (lists > 1) doubt(model, "blocks of several arenas are parked, and it is not told which came last");
-    unsigned n = count < want ? (unsigned)count : want;
-    const struct heap_chunk *chunk = &heap->chunks[heap->listed[list->first + list->count - 1]];
+    unsigned n = count < want ? (unsigned)count : want, first = list->count < n ? (unsigned)list->count : n;
+    const struct heap_chunk *chunk = &heap->chunks[heap->listed[list->first + list->count - first]];
+    if (n > 1) doubt(model, "parked blocks are taken batch by batch, each as it came");
     return (struct model_found){.way = MODEL_WAY_PARKED, .address = chunk->address, .size = chunk->size, .blocks = n};
 }
 
