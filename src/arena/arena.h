@@ -2,8 +2,8 @@
  *
  *   system_bytes = in use + cached and parked (the cache's and the depot's matter) + inbox + fast + bins.bytes + top + fenceposts
  *
- * An arena knows chunks and batches of blocks (void **, n), and never a thread cache. Blocks that are cached, parked, fast or in the inbox keep their
- * in-use seal and their neighbours' P bits; everything else that is free is merged, sealed as binned, and in a bin.
+ * An arena knows chunks and batches of blocks (void **, n), and never a thread cache. Blocks that are cached, parked or in the inbox keep their
+ * in-use seal, fast ones are sealed as loose, and all keep their neighbours' P bits; everything else that is free is merged, sealed as binned, and in a bin.
  *
  * Locks: everything but `inbox`, `inbox_bytes`, `threads` (atomics) needs `lock`. lock_enter may refuse (fork is under way, or a signal
  * handler interrupted us): then an allocation goes to the spare arena or becomes a mapping, and a free goes to the inbox. No critical section
@@ -20,9 +20,9 @@
 #define ARENA_LIMIT 1024 /* ids are below this */
 #define FAST_BINS 63     /* chunk sizes 32 to 1024; those above M_MXFAST only of what will soon be wanted again, or swept */
 #define FAST_LANES 8
-#define BATCH_MAX 64           /* blocks that an arena gives or takes at a time */
-#define UNMERGED_SHARE_FAST 16 /* of the arena, or so much of every one, may lie unmerged before what arrives in the inbox is merged */
-#define UNMERGED_BYTES KIB(256)
+#define BATCH_MAX 64     /* blocks that an arena gives or takes at a time */
+#define RECEIVE_SHARE 16 /* of the arena, or so much of every one, may lie unmerged before what arrives in the inbox is merged */
+#define RECEIVE_BYTES KIB(256)
 #define LEND_SHARE 64       /* an arena lends when this share of it is free, */
 #define LEND_BYTES KIB(128) /* and this much */
 #define LENDERS 8           /* arenas that are looked at */

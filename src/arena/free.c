@@ -455,7 +455,7 @@ static unsigned chain_pop(struct arena *arena, void **chain, unsigned most, void
 }
 
 /* How much may lie unmerged before the inbox is merged. */
-static size_t unmerged_room(const struct arena *arena) { return max_size(UNMERGED_BYTES, arena->system_bytes / UNMERGED_SHARE_FAST); }
+static size_t unmerged_room(const struct arena *arena) { return max_size(RECEIVE_BYTES, arena->system_bytes / RECEIVE_SHARE); }
 
 static size_t bytes_of(void **mem, unsigned n) {
     size_t bytes = 0;

@@ -4,7 +4,8 @@
  *                               top ─┘                         count = top - bottom; while it is watched bottom = limit
  *
  * A hit pops or pushes a pointer and touches the magazine and the block's own line, nothing else. The slots lie in the cache itself, far
- * from blocks, between guard pages; nothing that stands in a cached block is followed. Blocks of any arena may be in it: they go home when it is full.
+ * from blocks, between guard pages; nothing that stands in a cached block is followed. Blocks of any arena may be in it: where it is full they go into
+ * the depot, or home.
  *
  * Every thread has a pointer to its cache that is never NULL: it starts at `cache_none`, whose magazines are empty and full at once, so that
  * the first call misses; after the thread's exit it is `cache_dead`, likewise.

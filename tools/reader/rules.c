@@ -47,7 +47,7 @@ unsigned rules_sort_rounds(void) { return SORT_ROUNDS; }
 uint64_t rules_small_limit(void) { return SMALL_LIMIT; }
 uint64_t rules_index_limit(void) { return INDEX_LIMIT; }
 
-uint64_t rules_unmerged_room(uint64_t system_bytes) { return max_size(UNMERGED_BYTES, system_bytes / UNMERGED_SHARE_FAST); }
+uint64_t rules_unmerged_room(uint64_t system_bytes) { return max_size(RECEIVE_BYTES, system_bytes / RECEIVE_SHARE); }
 bool rules_empties_depot(uint64_t parked, uint64_t heaps, uint64_t size) { return parked > depot_much(heaps, size); }
 
 uint64_t rules_fast_most(uint64_t mxfast, bool all) {
