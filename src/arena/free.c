@@ -173,9 +173,8 @@ size_t arena_merge_clean(struct arena *arena, struct chunk *chunk, struct span c
     return size;
 }
 
-/* The headers of its neighbours, before the lock is taken. Nothing read here is believed. */
-static ALWAYS_INLINE void prefetch_beside(const struct chunk *chunk) {
-    uint64_t head = chunk_head(chunk);
+/* The headers of its neighbours. Nothing read here is believed. */
+static ALWAYS_INLINE void prefetch_beside(const struct chunk *chunk, uint64_t head) {
     prefetch(chunk_at(chunk, head_size(head)));
     if (!(head & FLAG_P)) prefetch((const char *)chunk - chunk->prev_size);
 }
@@ -585,7 +584,6 @@ static void settle_in(struct arena *arena, size_t largest) {
 }
 
 void arena_free(struct arena *arena, void *mem, unsigned *left) {
-    prefetch_beside(chunk_of(mem));
     if (!arena_enter(arena)) {
         arena_send(arena, &mem, 1, left);
         return;
@@ -594,6 +592,7 @@ void arena_free(struct arena *arena, void *mem, unsigned *left) {
     struct chunk *chunk = check_block(arena, mem, "free(): invalid pointer");
     uint64_t head = chunk_head(chunk);
     size_t size = head_size(head);
+    prefetch_beside(chunk, head);
     if (size <= FAST_MOST && size <= fast_most(false) && arena->sweep.region == NULL) {
         arena_check_behind(arena, chunk, size, "free(): invalid next size (fast)");
         fast_push(arena, chunk, head);
