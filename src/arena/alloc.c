@@ -18,6 +18,7 @@
 #include "os/os.h"
 #include "os/report.h"
 
+#define HOLES_MOST 4 /* that a batch is collected from: who waits for it waits for one block */
 #define SURPLUS_SIZE KIB(64)
 #define SURPLUS_SHARE 10
 #define SURPLUS_SHARE_HUGE 16 /* where pages that come again cost less, and ends of holes stay for the sake of whole ones */
@@ -336,10 +337,11 @@ static unsigned carve(struct arena *arena, struct chunk *chunk, size_t size, uns
 static unsigned take_from_bins(struct arena *arena, size_t size, unsigned want, void **mem) {
     unsigned n = from_fast(arena, size, want, mem);
     void *block;
-    while (n < want && (block = from_small(arena, size)) != NULL) store_relaxed(&mem[n++], block);
+    unsigned holes = 0;
+    for (; n < want && holes < HOLES_MOST && (block = from_small(arena, size)) != NULL; holes++) store_relaxed(&mem[n++], block);
     if (n == 0 && size >= SMALL_LIMIT && arena->fast_count != 0) arena_merge_backlog(arena, BACKLOG_FAST);
     if (n == 0 && (block = from_unsorted(arena, size)) != NULL) store_relaxed(&mem[n++], block);
-    for (struct chunk *chunk; n < want && (chunk = best_fit(arena, size, want - n)) != NULL;)
+    for (struct chunk *chunk; n < want && holes < HOLES_MOST && (chunk = best_fit(arena, size, want - n)) != NULL; holes++)
         n += carve(arena, chunk, size, want - n, mem + n);
     return n;
 }
