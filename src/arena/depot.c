@@ -72,7 +72,7 @@ static unsigned way_of(const struct arena *arena) { return arena->id % DEPOT_WAY
 
 static void count_blocks(struct depot_slot *slot, unsigned number, int n) {
     store_relaxed(&slot->blocks, slot->blocks + (uint32_t)n);
-    if (slot->blocks < slot->least) store_relaxed(&slot->least, slot->blocks);
+    if (slot->blocks < load_relaxed(&slot->least)) store_relaxed(&slot->least, slot->blocks);
     add_relaxed(&depot_bytes, (size_t)((ptrdiff_t)n * (ptrdiff_t)(CHUNK_ALIGN * number)));
 }
 
