@@ -92,6 +92,7 @@ enum seemalloc_call {
     SEEMALLOC_CALL_MADVISE_TRIM,  /* madvise: the top of a heap goes back */
     SEEMALLOC_CALL_MADVISE_PURGE, /* madvise: whole pages inside free chunks go back */
     SEEMALLOC_CALL_MADVISE_HUGE,  /* madvise: huge pages asked for, or not to be had (setting thp) */
+    SEEMALLOC_CALL_MREMAP_MOVE,   /* mremap: pages of holes become those of a new block */
     SEEMALLOC_CALL_COUNT
 };
 

@@ -205,7 +205,7 @@ extern const struct seemalloc_descriptor seemalloc_descriptor;
 #define SEEMALLOC_CALL_NAMES                                                                                                               \
     {                                                                                                                                      \
         "brk grow", "brk trim", "mmap block", "mmap region", "mmap heap", "mmap metadata", "munmap block", "munmap heap", "munmap excess", \
-            "mremap block", "mprotect grow", "madvise trim", "madvise purge", "madvise huge",                                              \
+            "mremap block", "mprotect grow", "madvise trim", "madvise purge", "madvise huge", "mremap move",                               \
     }
 
 #ifdef __cplusplus

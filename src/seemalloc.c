@@ -24,7 +24,7 @@
 
 #include "heap/bin.c"
 #include "heap/chunk.c"
-#include "heap/huge.c"
+#include "heap/move.c"
 #endif
 #if SEEMALLOC_PART & 2
 #include "heap/mapped.c"

@@ -172,8 +172,7 @@ EXPORT void *reallocarray(void *mem, size_t count, size_t bytes) {
 void *api_allocate_aligned(size_t align, size_t bytes) {
     if (align <= CHUNK_ALIGN) return allocate_asked(bytes);
     if (UNLIKELY(bytes > PTRDIFF_MAX || align > PTRDIFF_MAX - bytes)) return no_memory();
-    bool zeroed;
-    void *mem = cache_alloc_large(request_size(bytes), align, &zeroed);
+    void *mem = cache_alloc_large(request_size(bytes), align, NULL);
     return LIKELY(mem != NULL) ? trace_allocated(mem, bytes) : no_memory();
 }
 

@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "conf/conf.h"
-#include "heap/huge.h"
 #include "heap/retain.h"
 #include "os/os.h"
 #include "os/report.h"
@@ -21,7 +20,6 @@
 #define HOLES_MOST 4 /* that a batch is collected from: who waits for it waits for one block */
 #define SURPLUS_SIZE KIB(64)
 #define SURPLUS_SHARE 10
-#define SURPLUS_SHARE_HUGE 16 /* where pages that come again cost less, and ends of holes stay for the sake of whole ones */
 #define SURPLUS_LEAST MIB(1)
 
 /* --- cutting --------------------------------------------------------------------------------------------------------------------------------- */
@@ -33,8 +31,7 @@ static void set_in_use(struct arena *arena, struct chunk *chunk, size_t size, ui
 
 /* What of `clean` are whole pages of a chunk that was cut from it. */
 static NOINLINE struct span span_left(struct arena *arena, const struct chunk *chunk, size_t size, struct span clean) {
-    size_t unit = huge_is_on() ? HUGE_SIZE : os_page_size(); /* what is handed out may bring the rest of a huge page with it */
-    char *from = (char *)align_up((size_t)(chunk + 1), unit), *to = (char *)align_down((size_t)chunk + size, os_page_size());
+    char *from = (char *)align_up((size_t)(chunk + 1), os_page_size()), *to = (char *)align_down((size_t)chunk + size, os_page_size());
     struct span left = {clean.from > from ? clean.from : from, clean.to < to ? clean.to : to};
     if (left.from >= left.to || size < arena->bins.paged_least) left.from = left.to = NULL;
     arena->tend.reused += span_size(clean) - span_size(left);
@@ -56,6 +53,7 @@ static void *cut(struct arena *arena, struct chunk *chunk, size_t size) {
     size_t whole = head_size(head);
     uint32_t p = head & FLAG_P;
     struct span clean = arena_clean(arena, chunk, whole);
+    if (UNLIKELY(clean.from != NULL)) arena->fresh.pages = clean;
     if (whole - size < arena_least_rest(size)) {
         arena->tend.reused += span_size(clean);
         set_in_use(arena, chunk, whole, p);
@@ -134,7 +132,7 @@ static void top_was_cut(struct arena *arena) {
 }
 
 /* Step 7: n blocks in address order. top keeps at least a smallest chunk. */
-static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **mem, bool *zeroed) {
+static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **mem) {
     size_t have = top_size(arena);
     if (have < size + CHUNK_MIN || os_is_beyond(0)) return 0;
     struct chunk *chunk = arena->top;
@@ -145,7 +143,8 @@ static unsigned from_top(struct arena *arena, size_t size, unsigned n, void **me
               head_size(head), have);
     }
     n = (unsigned)min_size(n, (have - CHUNK_MIN) / size);
-    if (zeroed != NULL) *zeroed = (char *)chunk_mem(chunk) >= arena->top_region->clean;
+    char *clean = arena->top_region->clean;
+    arena->fresh = (struct fresh){(char *)chunk_mem(chunk) >= clean, {clean, (char *)chunk + n * size}};
     uint32_t p = head & FLAG_P;
     for (unsigned i = 0; i < n; i++, p = FLAG_P) {
         set_in_use(arena, chunk, size, p);
@@ -166,7 +165,7 @@ static ALWAYS_INLINE void *from_bins(struct arena *arena, size_t size) {
 }
 
 /* Steps 1 to 7, without growth. */
-static void *find_free(struct arena *arena, size_t size, bool *zeroed) {
+static void *find_free(struct arena *arena, size_t size) {
     arena_receive(arena);
     void *mem;
     if (from_fast(arena, size, 1, &mem) != 0) {
@@ -177,19 +176,21 @@ static void *find_free(struct arena *arena, size_t size, bool *zeroed) {
     if (mem != NULL) return mem;
     if (size >= SMALL_LIMIT && arena->fast_count != 0) arena_merge_backlog(arena, BACKLOG_FAST);
     mem = from_bins(arena, size);
-    if (mem == NULL) from_top(arena, size, 1, &mem, zeroed);
+    if (mem == NULL) from_top(arena, size, 1, &mem);
     return mem;
 }
 
 /* Lets others in before the next round. False: the lock is lost. */
 static bool breathe(struct arena *arena) {
     lock_leave(&arena->lock);
-    return arena_enter(arena);
+    bool entered = arena_enter(arena);
+    if (entered) arena->fresh = (struct fresh){0}; /* others may have cut blocks */
+    return entered;
 }
 
 /* Step 8, with the lock let go between the rounds. All is merged before anything is cut from it: pieces of two or three blocks would leave rests that
  * nobody can use. Ends when nothing is left to merge or to sort. */
-static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool *lost_lock) {
+static void *merge_and_find(struct arena *arena, size_t size, bool *lost_lock) {
     bool merging = much_unmerged(arena);
     /* No more than lies there now: others may go on adding. */
     for (size_t rounds = arena_merge_rounds(arena); rounds != 0 && merging; rounds--) {
@@ -202,24 +203,26 @@ static void *merge_and_find(struct arena *arena, size_t size, bool *zeroed, bool
         if (*lost_lock) return NULL;
         bool last = arena_merge_backlog(arena, BACKLOG_INBOX) == 0 && bin_is_empty(&arena->bins, BIN_UNSORTED);
         void *mem = from_bins(arena, size);
-        if (mem == NULL) from_top(arena, size, 1, &mem, zeroed);
+        if (mem == NULL) from_top(arena, size, 1, &mem);
         if (mem != NULL || last) return mem;
     }
     return NULL;
 }
 
 /* Steps 8 and 9, when 1 to 7 found nothing. The lock is held, and still is at the end unless ARENA_REFUSED. */
-static enum arena_status merge_or_grow(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
+static enum arena_status merge_or_grow(struct arena *arena, size_t size, unsigned means, void **mem) {
     bool lost_lock = false;
-    *zeroed = false;
-    void *found = means & MEANS_MERGE ? merge_and_find(arena, size, zeroed, &lost_lock) : NULL;
+    void *found = means & MEANS_MERGE ? merge_and_find(arena, size, &lost_lock) : NULL;
     if (lost_lock) return ARENA_REFUSED;
-    if (found == NULL && (means & (MEANS_MAP | MEANS_GROW)) && arena_await_purged(arena, size, &lost_lock)) found = from_bins(arena, size);
+    if (found == NULL && (means & (MEANS_MAP | MEANS_GROW)) && arena_await_purged(arena, size, &lost_lock)) {
+        arena->fresh = (struct fresh){0};
+        found = from_bins(arena, size);
+    }
     if (lost_lock) return ARENA_REFUSED;
     if (found == NULL) {
         if ((means & MEANS_MAP) && size >= conf_get(CONF_MMAP_THRESHOLD) && conf_get(CONF_MMAP_MAX) != 0) return ARENA_MAP;
         if (!(means & MEANS_GROW) || !arena_grow(arena, size)) return ARENA_FULL;
-        from_top(arena, size, 1, &found, zeroed);
+        from_top(arena, size, 1, &found);
     }
     store_relaxed(mem, found);
     return found != NULL ? ARENA_OK : ARENA_FULL;
@@ -236,26 +239,28 @@ static void note_surplus(struct arena *arena, size_t before) {
     size_t after = resident(arena), needed = arena->system_bytes - arena->bins.bytes - top_size(arena) - arena_uncoalesced(arena);
     if (arena->purging != NULL) needed -= chunk_size(arena->purging);
     if (needed > arena->needed) store_relaxed(&arena->needed, needed);
-    size_t share = arena->needed / (huge_is_on() ? SURPLUS_SHARE_HUGE : SURPLUS_SHARE);
-    size_t room = arena->needed + min_size(max_size(share, SURPLUS_LEAST), footprint_spare());
+    size_t room = arena->needed + min_size(max_size(arena->needed / SURPLUS_SHARE, SURPLUS_LEAST), footprint_spare());
     bool beyond = after > room && conf_slides();
     arena->debt = beyond ? arena->debt + (after > before ? after - before : 0) : 0;
     store_relaxed(&arena->surplus, beyond ? min_size(after - room, arena->debt) : 0);
 }
 
 /* Steps 1 to 9, likewise. */
-static enum arena_status alloc_locked(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
-    *zeroed = false;
+static enum arena_status alloc_locked(struct arena *arena, size_t size, unsigned means, void **mem, struct fresh *fresh) {
+    arena->fresh = (struct fresh){0};
     size_t before = size >= SURPLUS_SIZE ? resident(arena) : 0;
-    void *found = find_free(arena, size, zeroed);
+    void *found = find_free(arena, size);
     enum arena_status status = ARENA_OK;
     if (found == NULL) {
-        status = merge_or_grow(arena, size, means, mem, zeroed);
+        status = merge_or_grow(arena, size, means, mem);
     } else {
         store_relaxed(mem, found);
     }
     if (status == ARENA_OK && size >= SURPLUS_SIZE) note_surplus(arena, before);
-    if (status != ARENA_REFUSED) arena_count_clean(arena);
+    if (status != ARENA_REFUSED) {
+        arena_count_clean(arena);
+        *fresh = arena->fresh;
+    }
     return status;
 }
 
@@ -264,15 +269,15 @@ void *arena_find(struct arena *arena, size_t size) {
     arena_receive(arena);
     if (arena->fast_count != 0) arena_merge_backlog(arena, BACKLOG_FAST);
     void *mem = from_bins(arena, size);
-    if (mem == NULL) from_top(arena, size, 1, &mem, NULL);
+    if (mem == NULL) from_top(arena, size, 1, &mem);
     arena_count_clean(arena);
     lock_leave(&arena->lock);
     return mem;
 }
 
-enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed) {
+enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, void **mem, struct fresh *fresh) {
     if (!arena_enter(arena)) return ARENA_REFUSED;
-    enum arena_status status = alloc_locked(arena, size, means, mem, zeroed);
+    enum arena_status status = alloc_locked(arena, size, means, mem, fresh);
     if (status != ARENA_REFUSED) lock_leave(&arena->lock);
     return status;
 }
@@ -288,10 +293,9 @@ static void cut_tail(struct arena *arena, struct chunk *chunk, size_t size) {
     arena_merge(arena, rest);
 }
 
-enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, unsigned means, void **mem) {
-    bool zeroed;
+enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, unsigned means, void **mem, struct fresh *fresh) {
     if (!arena_enter(arena)) return ARENA_REFUSED;
-    enum arena_status status = alloc_locked(arena, size + align + CHUNK_MIN, means, mem, &zeroed);
+    enum arena_status status = alloc_locked(arena, size + align + CHUNK_MIN, means, mem, fresh);
     if (status == ARENA_REFUSED) return status;
     if (status == ARENA_OK) {
         struct chunk *chunk = chunk_of(*mem);
@@ -308,6 +312,7 @@ enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t a
         }
         cut_tail(arena, chunk, size);
         *mem = chunk_mem(chunk);
+        fresh->zeroed = false;
     }
     lock_leave(&arena->lock);
     return status;
@@ -358,12 +363,11 @@ enum arena_status arena_take(struct arena *arena, size_t size, unsigned want, un
     enum arena_status status = ARENA_OK;
     arena_receive(arena);
     unsigned n = take_from_bins(arena, size, want, mem);
-    if (n == 0) n = from_top(arena, size, want, mem, NULL);
+    if (n == 0) n = from_top(arena, size, want, mem);
     if (n == 0) {
-        bool zeroed;
-        status = merge_or_grow(arena, size, means, mem, &zeroed);
+        status = merge_or_grow(arena, size, means, mem);
         n = status == ARENA_OK;
-        if (n != 0 && want > 1) n += from_top(arena, size, want - 1, mem + 1, NULL);
+        if (n != 0 && want > 1) n += from_top(arena, size, want - 1, mem + 1);
     }
     if (n > 2 && size < CACHE_LINE && !key_matches(mem[n - 1])) spread(mem, n); /* fresh ones: those of lists carry the key */
     for (unsigned i = 0; i < n; i++) key_set(mem[i]);

@@ -76,6 +76,12 @@ struct sweep {
     size_t loose;          /* blocks in no list, but for mistakes only while a region is gone over */
 };
 
+/* What is known of a block's memory. */
+struct fresh {
+    bool zeroed;       /* it reads as zero */
+    struct span pages; /* that nobody has touched yet; a hint, for what says so may lie in a free chunk */
+};
+
 struct arena {
     struct lock lock;
     uint32_t id;
@@ -91,11 +97,12 @@ struct arena {
     struct region *regions; /* newest first */
     struct chunk *last_remainder;
     size_t system_bytes, system_peak;
-    size_t regret;  /* bytes at the top that experience says are needed again */
-    size_t trimmed; /* what a trim left at the top, if that was the last change of size, or 0 */
-    size_t needed;  /* highest sum of what was handed out, as seen at large requests, and what lay beside that and could not go back */
-    size_t debt;    /* new pages that large requests brought since more was resident than needed and a little more; */
-    size_t surplus; /* as much of it as shall go back; atomic */
+    size_t regret;      /* bytes at the top that experience says are needed again */
+    size_t trimmed;     /* what a trim left at the top, if that was the last change of size, or 0 */
+    size_t needed;      /* highest sum of what was handed out, as seen at large requests, and what lay beside that and could not go back */
+    size_t debt;        /* new pages that large requests brought since more was resident than needed and a little more; */
+    struct fresh fresh; /* of the block that this hold of the lock cuts */
+    size_t surplus;     /* as much of it as shall go back; atomic */
 
     struct chunk *purging; /* taken out of its bin while its pages go back; NULL: none */
     uint32_t purge_state;  /* enum purge_state, of that; atomic */
@@ -231,14 +238,14 @@ size_t arena_counted(void);
 /* What an arena may do when it has nothing free that fits, in this order; if that is not enough: ARENA_FULL. */
 enum arena_means { MEANS_MERGE = 1, MEANS_MAP = 2, MEANS_GROW = 4 };
 
-/* One block. *zeroed is set if its memory is known to read as zero. */
-enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, void **mem, bool *zeroed);
+/* One block. */
+enum arena_status arena_alloc(struct arena *arena, size_t size, unsigned means, void **mem, struct fresh *fresh);
 
 /* The same in the usual case: a large chunk below 64 KiB that lies in the bins or at the top. NULL: there is none, or it is another case. */
 void *arena_find(struct arena *arena, size_t size);
 
 /* One block with mem aligned to `align`, more than 16. */
-enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, unsigned means, void **mem);
+enum arena_status arena_alloc_aligned(struct arena *arena, size_t size, size_t align, unsigned means, void **mem, struct fresh *fresh);
 
 /* Up to `want` blocks (at most BATCH_MAX) of at least `size`, fresh ones in address order (the smallest: every other one first); all carry the key (a stale
  * pointer to one of them is a double free as well). *count > 0 exactly if ARENA_OK; it is written under the lock, so that a forked child finds the blocks. */
@@ -286,8 +293,9 @@ bool arena_trim(struct arena *arena, size_t pad, bool purge);
 /* The same and more at the limit: nothing is left at the top, touched or not. */
 void arena_give_back(struct arena *arena);
 
-/* After a large request: gives holes of up to arena->surplus bytes back. Takes the lock. */
-void arena_make_up(struct arena *arena);
+/* After a large request: pages of holes, up to arena->surplus bytes, move to `into`, the pages of the new block that nobody has touched yet; what can't goes
+ * back. Takes the lock. */
+void arena_make_up(struct arena *arena, struct span into);
 
 /* From time to time, by any thread: ends the arena's window if it lasted long enough at `now`, and gives back what is due, in calls that begin within
  * `budget` nanoseconds. Where the lock is not free it comes back later. True if nothing changed any more between the ends of the last two windows, and nothing
@@ -306,7 +314,7 @@ unsigned arena_sweep(struct arena *arena, unsigned most); /* a part of it; 0 onl
 /* --- serve.c: from anywhere --------------------------------------------------------------------------------------------------------------- */
 
 /* One block with `size` bytes of chunk, mem aligned to `align` (16 at least): from `arena`, the spare, the main arena, or a mapping of its
- * own. NULL if there is no memory. *zeroed as in arena_alloc. Any of them may be asked for by any thread. */
+ * own. NULL if there is no memory. *zeroed is set if it is known to read as zero; who does not ask passes NULL, and may be served faster. Any of them may be asked for by any thread. */
 void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed);
 
 /* A batch, of `arena` or of one that has much: *count = how many; 0: arena_serve may still have one. Never a mapping: where a fork finds a thread between a
@@ -324,9 +332,12 @@ unsigned arena_pop_fast(struct arena *arena, unsigned index, unsigned most, void
 struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk, const char *line);                   /* out of its bin; returns it */
 uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line); /* the tag of the chunk there */
 unsigned arena_merge_backlog(struct arena *arena, unsigned kinds); /* as many as the steps suffice for; how many */
-bool arena_merge_all(struct arena *arena);           /* without the lock: all backlogs, step by step; false if the lock can't be had */
-void arena_receive(struct arena *arena);             /* a part of the inbox, merged or into fast bins */
-bool arena_grow(struct arena *arena, size_t size);   /* so that top holds size and a smallest chunk */
+bool arena_merge_all(struct arena *arena);         /* without the lock: all backlogs, step by step; false if the lock can't be had */
+void arena_receive(struct arena *arena);           /* a part of the inbox, merged or into fast bins */
+bool arena_grow(struct arena *arena, size_t size); /* so that top holds size and a smallest chunk */
+static inline size_t arena_much(const struct arena *arena) {
+    return arena->needed / 3 * 2;
+} /* to keep at the top where large blocks come and go */
 size_t arena_touched_top(const struct arena *arena); /* bytes of top that were handed out since they were last fresh */
 void arena_trim_top(struct arena *arena, size_t threshold, size_t pad);
 void arena_trim_whole_top(struct arena *arena); /* but for its last page, what was never touched as well */

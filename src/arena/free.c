@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "conf/conf.h"
-#include "heap/huge.h"
+#include "heap/move.h"
 #include "heap/retain.h"
 #include "os/os.h"
 #include "os/report.h"
@@ -250,7 +250,7 @@ static void recompute_range(struct arena *arena) {
 
 static bool drop_region(struct arena *arena, struct region *region) {
     size_t bytes = (size_t)(region->end - region->start);
-    huge_forget(region->start, region->limit);
+    move_forget(region->start, region->limit);
     struct region **link = &arena->regions, *next = region->next;
     while (*link != region) link = &(*link)->next;
     arena_count_clean(arena);
@@ -306,8 +306,8 @@ bool arena_grow(struct arena *arena, size_t size) {
     arena->tend.regrow -= again;
     arena->tend.reused += again;
     if (arena->trimmed != 0) {
-        size_t most = max_size(REGRET_MOST, arena->needed / 2);
-        arena->regret = max_size(arena->regret, min_size(2 * max_size(arena->trimmed, arena->regret), most));
+        size_t much = arena_much(arena), twice = 2 * max_size(arena->trimmed, arena->regret);
+        arena->regret = max_size(arena->regret, min_size(max_size(twice, much), max_size(REGRET_MOST, much)));
         arena->trimmed = 0;
     }
     if (extended) {
@@ -351,8 +351,8 @@ size_t arena_touched_top(const struct arena *arena) {
 
 static void shrink_top(struct arena *arena, char *new_end) {
     char *old_end = arena->top_end;
-    if (arena->top_region->kind != SEEMALLOC_REGION_MMAP) huge_forget(new_end, old_end);
     if (!region_shrink(arena->top_region, new_end)) return;
+    move_forget(new_end, old_end);
     set_system_bytes(arena, arena->system_bytes - (size_t)(old_end - new_end));
     recompute_range(arena);
     arena_set_top(arena, arena->top, new_end);
@@ -380,7 +380,7 @@ void arena_trim_top(struct arena *arena, size_t threshold, size_t pad) {
     }
     size_t page = os_page_size();
     if (pad > (size_t)(arena->top_end - top)) return;
-    char *new_end = (char *)align_up((size_t)top + CHUNK_MIN + pad, pad >= HUGE_SIZE && huge_is_on() ? HUGE_SIZE : page);
+    char *new_end = (char *)align_up((size_t)top + CHUNK_MIN + pad, page);
     if (new_end >= touched) return;
     shrink_top(arena, new_end);
 }

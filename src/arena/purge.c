@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "conf/conf.h"
-#include "heap/huge.h"
+#include "heap/move.h"
 #include "heap/retain.h"
 #include "os/os.h"
 #include "os/report.h"
@@ -23,6 +23,8 @@
 #define AWAIT_MOST 200000u /* ns */
 #define WAITS_MOST 50
 #define HOLE_LEAST KIB(64) /* that makes up for growth */
+#define MOVE_SHARE 50      /* of what was once needed is moved at least: each piece may be a mapping of its own */
+#define UNMOVED_MOST 8
 #define TEND_LEAST KIB(64) /* of the top, and of what is held */
 #define REGRET_WINDOWS 32  /* what went back within one to two times so many of them counts for regret, */
 #define REGRET_SHARE 32    /* if this share of it is wanted again in one */
@@ -43,12 +45,6 @@ static struct span clean_pages(const struct chunk *chunk) {
     bool good =
         clean.from >= pages.from && clean.to <= pages.to && (((uintptr_t)clean.from | (uintptr_t)clean.to) & (os_page_size() - 1)) == 0;
     return good ? clean : (struct span){NULL, NULL};
-}
-
-/* A part of a huge page that goes back alone is freed only with the rest of it, and what comes again comes in small pages: up to the next ends of huge ones. */
-static struct span whole_huge(struct span part, struct span pages) {
-    char *from = (char *)align_down((size_t)part.from, HUGE_SIZE), *to = (char *)align_up((size_t)part.to, HUGE_SIZE);
-    return (struct span){from < pages.from ? pages.from : from, to > pages.to ? pages.to : to};
 }
 
 /* Of the pages that are left the next `most` bytes, beside those that went back. */
@@ -118,11 +114,14 @@ bool arena_await_purged(struct arena *arena, size_t size, bool *lost_lock) {
 struct pass {
     unsigned index, least;
     size_t size;
-    size_t enough;  /* bytes that shall go back */
-    size_t gone;    /* that did */
-    size_t part;    /* in one call */
-    unsigned waits; /* for others who purge */
-    bool refused;   /* the system said no (locked in memory, say), or the lock could not be had: over */
+    size_t enough;     /* bytes that shall go back */
+    size_t gone;       /* that did */
+    size_t part;       /* in one call */
+    struct span into;  /* unless empty: pages move there instead, until it is full, */
+    size_t least_move; /* so many at a time */
+    unsigned unmoved;  /* chunks that had to be left: those pages lie in small pieces, mostly */
+    unsigned waits;    /* for others who purge */
+    bool refused;      /* the system said no (locked in memory, say), or the lock could not be had: over */
 };
 
 /* The next chunk that was not purged; NULL at the end, or (*more) after enough steps. Of a size the first is looked at and the second, which is purged if
@@ -171,24 +170,33 @@ static bool purge_next(struct arena *arena, struct pass *pass) {
     }
     take_for_purge(arena, chunk);
     size_t left = pass->enough - pass->gone, wanted = left < pass->part ? align_up(left, os_page_size()) : pass->part;
+    if (pass->least_move != 0) wanted = span_size(pass->into);
     struct span clean = arena->purged, part = part_of(pages_of(chunk), clean, wanted);
-    if (huge_is_on()) part = whole_huge(part, pages_of(chunk));
     lock_leave(&arena->lock);
     uint64_t before = os_clock();
-    bool done = os_discard(part.from, span_size(part), SEEMALLOC_CALL_MADVISE_PURGE);
-    if (span_size(part) >= pass->part) {
+    bool done;
+    if (pass->least_move != 0) {
+        bool last = part.to == clean.from;
+        size_t moved = move_pages(part, last, pass->into, pass->least_move, 2);
+        pass->into.from += moved;
+        part = last ? (struct span){part.to - moved, part.to} : (struct span){part.from, part.from + moved};
+        done = moved != 0;
+        if (!done) pass->size = chunk_size(chunk) - CHUNK_ALIGN; /* the next smaller one */
+    } else {
+        done = move_discard(part, SEEMALLOC_CALL_MADVISE_PURGE);
+    }
+    if (span_size(part) == pass->part) {
         pass->part = os_clock() - before < PURGE_SHORT ? min_size(2 * pass->part, PURGE_PART_MOST) : PURGE_PART_LEAST;
     }
     if (done) {
-        if (clean.from == clean.to) clean = (struct span){part.from, part.from};
-        arena->purged.from = part.from < clean.from ? part.from : clean.from;
-        arena->purged.to = part.to > clean.to ? part.to : clean.to;
-        pass->gone += span_size(arena->purged) - span_size(clean);
+        if (part.to != clean.from) arena->purged.to = part.to;
+        if (part.from != clean.to || clean.from == clean.to) arena->purged.from = part.from;
+        pass->gone += span_size(part);
     }
-    pass->refused = !done;
+    pass->refused = !done && (pass->least_move == 0 || ++pass->unmoved == UNMOVED_MOST);
     if (exchange_acq_rel(&arena->purge_state, PURGE_OVER) == PURGE_WAITED) prim_wake(&arena->purge_state, INT32_MAX);
     if (arena_enter(arena)) lock_leave(&arena->lock);
-    return done;
+    return !pass->refused;
 }
 
 /* Sorts what the unsorted bin holds now: all of it, or only what may have whole pages; the rest turns round once, until the first that stayed is the oldest
@@ -246,25 +254,57 @@ static bool purge(struct arena *arena, size_t least, size_t most_size, size_t en
 
 /* --- for growth ------------------------------------------------------------------------------------------------------------------------------ */
 
+/* What was touched last at the top. */
+static size_t move_from_top(struct arena *arena, size_t least, struct span *into) {
+    size_t page = os_page_size();
+    struct region *region = arena->top_region;
+    char *touched = (char *)arena->top + arena_touched_top(arena), *first = (char *)align_up((size_t)(arena->top + 1), page);
+    char *last = (char *)align_down((size_t)touched, page);
+    if (last == region->end) last -= page; /* move_pages wants a page behind */
+    if (first >= last) return 0;
+    size_t moved = move_pages((struct span){first, last}, true, *into, least, 1);
+    if (moved == 0) return 0;
+    into->from += moved;
+    memset(last, 0, (size_t)(touched - last));
+    region->clean = last - moved;
+    return moved;
+}
+
+/* From the largest holes, for few of them: each piece may be a mapping of its own. */
+static size_t move_from_holes(struct arena *arena, size_t least, struct span into) {
+    if (span_size(into) < least || !sort(arena, false, UINT64_MAX)) return 0;
+    struct pass pass = pass_from(SIZE_MAX, least, span_size(into));
+    pass.into = into;
+    pass.least_move = least;
+    go_on(arena, &pass, UINT64_MAX);
+    return pass.gone;
+}
+
 /* The top first, for it is cut last. */
-static bool make_up_from_top(struct arena *arena, size_t surplus, size_t *gone) {
+static bool make_up_from_top(struct arena *arena, size_t surplus, size_t least, size_t *gone, struct span *into) {
     if (!arena_enter(arena)) return false;
-    size_t before = arena_touched_top(arena);
-    if (before > HOLE_LEAST) arena_trim_top(arena, 0, max_size(conf_get(CONF_TOP_PAD), before > surplus ? before - surplus : 0));
-    size_t after = arena_touched_top(arena);
-    if (after < before) *gone += before - after;
+    if (arena_touched_top(arena) >= least) *gone = move_from_top(arena, least, into);
+    size_t left = surplus - min_size(surplus, *gone), before = arena_touched_top(arena);
+    if (before > HOLE_LEAST && left != 0) {
+        arena_trim_top(arena, 0, max_size(conf_get(CONF_TOP_PAD), before > left ? before - left : 0));
+        size_t after = arena_touched_top(arena);
+        if (after < before) *gone += before - after;
+    }
     lock_leave(&arena->lock);
     return true;
 }
 
-void arena_make_up(struct arena *arena) {
-    size_t surplus = load_relaxed(&arena->surplus), gone = 0;
-    if (surplus < HOLE_LEAST) return;
+void arena_make_up(struct arena *arena, struct span into) {
+    size_t surplus = load_relaxed(&arena->surplus), least = max_size(HOLE_LEAST, load_relaxed(&arena->needed) / MOVE_SHARE), gone = 0;
+    if (surplus < HOLE_LEAST) surplus = 0;
     store_relaxed(&arena->surplus, 0);
-    if (!make_up_from_top(arena, surplus, &gone)) return;
+    if (surplus == 0 && span_size(into) < least) return;
+    if (!make_up_from_top(arena, surplus, least, &gone, &into)) return;
+    gone += move_from_holes(arena, least, into);
     if (gone < surplus && !purge(arena, HOLE_LEAST, surplus - gone, surplus - gone, &gone)) return;
     if (gone < surplus / 2 && !purge(arena, HOLE_LEAST, SIZE_MAX, surplus - gone, &gone)) return;
     if (!arena_enter(arena)) return;
+    if (gone != 0) arena->regret = max_size(arena->regret, arena_much(arena));
     arena->debt -= min_size(arena->debt, gone);
     if (gone < surplus / 2) store_relaxed(&arena->needed, arena->needed + (surplus - gone)); /* not to try in vain each time */
     lock_leave(&arena->lock);
@@ -340,7 +380,6 @@ bool arena_tend(struct arena *arena, uint64_t now, uint64_t budget) {
         lock_leave(&arena->lock);
         if (old && !arena_merge_all(arena)) return false;
     }
-    huge_tend(now);
     due = load_relaxed(&arena->tend.due);
     if (due == 0) return is_still(arena);
     uint64_t deadline = os_clock() + budget;
@@ -367,7 +406,6 @@ bool arena_tend(struct arena *arena, uint64_t now, uint64_t budget) {
 bool arena_trim(struct arena *arena, size_t pad, bool purge_holes) {
     if (!arena_merge_all(arena)) return false;
     size_t purged = 0;
-    if (purge_holes) huge_withdraw();
     if (purge_holes) purge(arena, arena->bins.paged_least, SIZE_MAX, SIZE_MAX, &purged);
     bool any = purged != 0;
     if (!arena_enter(arena)) return any;

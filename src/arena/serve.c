@@ -3,15 +3,13 @@
 #include "arena/depot.h"
 #include "base/probe.h"
 #include "conf/conf.h"
-#include "heap/huge.h"
 #include "heap/mapped.h"
 
 #define LEND_MAP KIB(128) /* while fork holds them, blocks of this size are mapped: the arena would stay that much larger */
 
-static enum arena_status ask(struct arena *arena, size_t size, size_t align, unsigned means, void **mem, bool *zeroed) {
-    if (align <= CHUNK_ALIGN) return arena_alloc(arena, size, means, mem, zeroed);
-    *zeroed = false;
-    return arena_alloc_aligned(arena, size, align, means, mem);
+static enum arena_status ask(struct arena *arena, size_t size, size_t align, unsigned means, void **mem, struct fresh *fresh) {
+    if (align <= CHUNK_ALIGN) return arena_alloc(arena, size, means, mem, fresh);
+    return arena_alloc_aligned(arena, size, align, means, mem, fresh);
 }
 
 /* Before an arena grows: another one that has much free memory. A block may be of any arena, so memory that one phase or
@@ -29,35 +27,51 @@ static struct arena *next_lender(const struct arena *borrower, uint32_t *looked)
     return NULL;
 }
 
-/* From an arena: what was left over goes back, and a large block may get huge pages. */
-static void *served(struct arena *arena, size_t size, void *mem) {
-    if (UNLIKELY(load_relaxed(&arena->surplus) != 0)) arena_make_up(arena);
-    if (size >= HUGE_BLOCK) huge_note_new(mem, chunk_next(chunk_of(mem)));
+/* The whole pages of the block in `pages`. */
+static struct span within(const char *mem, struct span pages) {
+    const char *end = (const char *)chunk_next(chunk_of((void *)(uintptr_t)mem));
+    char *from = (char *)align_up((size_t)(pages.from > mem ? pages.from : mem), os_page_size());
+    char *to = (char *)align_down((size_t)(pages.to < end ? pages.to : end), os_page_size());
+    return from < to ? (struct span){from, to} : (struct span){NULL, NULL};
+}
+
+/* What was left over moves or goes back. Where the caller asks whether the block reads as zero, it shall. */
+static void *served(struct arena *arena, void *mem, const struct fresh *fresh, bool *zeroed) {
+    if (zeroed != NULL) *zeroed = fresh->zeroed;
+    struct span into = {NULL, NULL};
+    if (zeroed == NULL && fresh->pages.from != NULL && conf_slides()) into = within(mem, fresh->pages);
+    if (load_relaxed(&arena->surplus) != 0 || span_size(into) != 0) arena_make_up(arena, into);
     return mem;
+}
+
+static void *map(size_t size, size_t align, bool *zeroed) {
+    bool ignored;
+    return mapped_alloc(size, align, zeroed != NULL ? zeroed : &ignored);
 }
 
 void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) {
     void *mem = NULL;
+    struct fresh fresh = {0};
     if (UNLIKELY(size >= CHUNK_MAX || align >= CHUNK_MAX - size)) return NULL;
     bool much = depot_is_much(size); /* it shall be there when all is merged */
-    enum arena_status status = ask(arena, size, align, much ? 0 : MEANS_MERGE | MEANS_MAP, &mem, zeroed);
+    enum arena_status status = ask(arena, size, align, much ? 0 : MEANS_MERGE | MEANS_MAP, &mem, &fresh);
     if (status == ARENA_FULL && much) {
         depot_empty(arena);
-        status = ask(arena, size, align, MEANS_MERGE | MEANS_MAP, &mem, zeroed);
+        status = ask(arena, size, align, MEANS_MERGE | MEANS_MAP, &mem, &fresh);
     }
     if (status == ARENA_REFUSED && !(load_relaxed(&arena_spare()->lock.word) & LOCK_FORK)) {
         arena = arena_spare();
-        status = ask(arena, size, align, MEANS_MERGE | MEANS_MAP, &mem, zeroed);
+        status = ask(arena, size, align, MEANS_MERGE | MEANS_MAP, &mem, &fresh);
     }
     if (status == ARENA_MAP) {
-        mem = mapped_alloc(size, align, zeroed);
+        mem = map(size, align, zeroed);
         if (mem != NULL) return mem;
         status = ARENA_FULL;
     }
     uint32_t looked = 0;
     bool forking = false;
     for (struct arena *lender; status == ARENA_FULL && (lender = next_lender(arena, &looked)) != NULL;) {
-        enum arena_status lent = ask(lender, size, align, 0, &mem, zeroed);
+        enum arena_status lent = ask(lender, size, align, 0, &mem, &fresh);
         if (lent == ARENA_OK) {
             arena = lender;
             status = ARENA_OK;
@@ -65,18 +79,18 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
         forking |= lent == ARENA_REFUSED;
     }
     if (status == ARENA_FULL && forking && size >= LEND_MAP && conf_get(CONF_MMAP_MAX) != 0) {
-        mem = mapped_alloc(size, align, zeroed);
+        mem = map(size, align, zeroed);
         if (mem != NULL) return mem;
     }
-    if (status == ARENA_FULL) status = ask(arena, size, align, MEANS_GROW, &mem, zeroed);
+    if (status == ARENA_FULL) status = ask(arena, size, align, MEANS_GROW, &mem, &fresh);
     if (status == ARENA_FULL && arena != &arena_main) {
         PROBE2(memory_arena_retry, size, arena);
         arena = &arena_main;
-        status = ask(arena, size, align, MEANS_MERGE | MEANS_GROW, &mem, zeroed);
+        status = ask(arena, size, align, MEANS_MERGE | MEANS_GROW, &mem, &fresh);
     }
-    if (status == ARENA_OK) return served(arena, size, mem);
+    if (status == ARENA_OK) return served(arena, mem, &fresh, zeroed);
     /* Small mappings are wasteful, but better than none. */
-    return mapped_alloc(size, align, zeroed);
+    return map(size, align, zeroed);
 }
 
 void arena_serve_batch(struct arena *arena, size_t size, unsigned want, void **mem, unsigned *count) {

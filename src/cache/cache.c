@@ -6,8 +6,8 @@
 #include "arena/background.h"
 #include "base/probe.h"
 #include "conf/conf.h"
-#include "heap/huge.h"
 #include "heap/mapped.h"
+#include "heap/move.h"
 #include "heap/retain.h"
 #include "os/os.h"
 #include "os/report.h"
@@ -664,7 +664,7 @@ static ALWAYS_INLINE void *pass_by(struct cache *cache, size_t size) {
     struct arena *arena = arena_less_busy(cache->arena);
     void *mem = arena_find(arena, size);
     if (UNLIKELY(mem == NULL)) return NULL;
-    if (UNLIKELY(load_relaxed(&arena->surplus) != 0)) arena_make_up(arena);
+    if (UNLIKELY(load_relaxed(&arena->surplus) != 0)) arena_make_up(arena, (struct span){NULL, NULL});
     note_growth();
     background_begin();
     tend_beside(cache);
@@ -691,8 +691,7 @@ void *cache_alloc(size_t size) {
         }
         if (mem != NULL) return mem;
     }
-    bool zeroed;
-    return cache_alloc_large(size, CHUNK_ALIGN, &zeroed);
+    return cache_alloc_large(size, CHUNK_ALIGN, NULL);
 }
 
 void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
@@ -708,7 +707,7 @@ void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
     background_begin();
     tend_beside(cache);
     if (mem != NULL && !(chunk_head(chunk_of(mem)) & FLAG_M)) count_net(cache, chunk_size(chunk_of(mem)), 1);
-    if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) *zeroed = false;
+    if (UNLIKELY(conf_get(CONF_PERTURB) != 0) && zeroed != NULL) *zeroed = false;
     return perturbed(mem);
 }
 
@@ -803,7 +802,6 @@ void cache_free(void *mem) {
     if (UNLIKELY(!tag_in_use(tag) || size < CHUNK_MIN || ((uintptr_t)mem & (CHUNK_ALIGN - 1)) != 0)) bad_pointer(mem, head, tag);
     struct arena *arena = arena_of_id(tag);
     if (UNLIKELY(key_matches(mem))) check_double_free(mem, head);
-    if (UNLIKELY(size >= HUGE_BLOCK)) huge_note_freed(mem, chunk_at(chunk, size));
     if (UNLIKELY(conf_get(CONF_PERTURB) != 0)) memset(mem, (int)conf_get(CONF_PERTURB), head_usable(head));
     if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
     unsigned size_class = size <= CLASS_SIZE_MAX ? class_below(size) : CLASS_COUNT;
@@ -842,7 +840,6 @@ bool cache_resize(void *mem, size_t old_size, size_t size) {
     struct cache *cache = cache_mine();
     count_net(cache, old_size, -1);
     count_net(cache, chunk_size(chunk), 1);
-    if (size >= HUGE_BLOCK) huge_note_growth(old_size, size);
     return true;
 }
 
@@ -935,7 +932,7 @@ COLD void cache_fork_child(void) {
     depot_fork_child();
     arena_fork_child();
     retain_fork_child();
-    huge_fork_child();
+    move_fork_child();
     background_fork_child();
     store_relaxed(&os_counters.taken, arena_counted()); /* what others were just taking or giving is not */
     for (unsigned i = 0; i < ASKED_MOST; i++) {

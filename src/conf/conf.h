@@ -41,8 +41,7 @@ enum conf_thp { THP_NEVER, THP_DEFAULT, THP_ALWAYS };
         "0 = no caches.")                                                                                                                  \
     ROW(TCACHE_COUNT, "tcache_count", NULL, CONF_NO_MALLOPT, 0, 256, 256, "blocks", "Most blocks in one magazine; 0 = no caches.")         \
     ROW(THP, "thp", NULL, CONF_NO_MALLOPT, 0, 2, THP_DEFAULT, "never|default|always",                                                      \
-        "Huge pages for heaps and mapped blocks: advise against them, ask for large blocks once such prove to be wholly written, or ask "  \
-        "for all.")                                                                                                                        \
+        "Huge pages for heaps and mapped blocks: advise against them, leave it to the system, or ask for them.")                           \
     ROW(HUGETLB, "hugetlb", NULL, CONF_NO_MALLOPT, 0, 1, 0, "flag", "1: thp is always, unless it is set.")                                 \
     ROW(NAMES, "names", NULL, CONF_NO_MALLOPT, 0, 1, 0, "flag",                                                                            \
         "1: mappings are named in /proc/PID/maps, as \"[anon:seemalloc: heap]\"; not for programs that filter system calls.")              \

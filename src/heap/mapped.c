@@ -136,7 +136,6 @@ void *mapped_alloc(size_t size, size_t align, bool *zeroed) {
     atomic_max(&mapped_bytes_peak, add_relaxed(&mapped_bytes, length) + length);
     atomic_max(&mapped_count_peak, load_relaxed(&mapped_count));
     footprint_note();
-    if (length >= HUGE_BLOCK) huge_note_mapping(start, length, *zeroed);
     return record_publish(record, (uintptr_t)start, lead, length);
 refused:
     sub_relaxed(&mapped_count, 1);
@@ -162,7 +161,6 @@ void mapped_free(void *mem, const char *line) {
     char *start = (char *)chunk_of(mem) - lead;
     chunk_wipe(chunk_of(mem));
     record_drop(record);
-    if (length >= HUGE_BLOCK) huge_note_freed(start, start + length);
     sub_relaxed(&mapped_bytes, length);
     sub_relaxed(&mapped_count, 1);
     retain_free(start, length);
@@ -186,7 +184,6 @@ void *mapped_realloc(void *mem, size_t size) {
     }
     atomic_max(&mapped_bytes_peak, add_relaxed(&mapped_bytes, wanted - length) + wanted - length);
     footprint_note();
-    huge_note_growth(length, wanted);
     length = wanted;
     if (moved != start) {
         /* The new place hashes elsewhere. Should no slot be had there, the reserve that was claimed before serves. */

@@ -65,13 +65,12 @@ bool os_make_unusable(void *start, size_t size) { return noted(prim_make_unusabl
 
 bool os_discard(void *start, size_t size, enum seemalloc_call reason) { return noted(prim_discard(start, size), reason, start, size); }
 
+bool os_renew(void *start, size_t size, enum seemalloc_call reason) { return noted(prim_renew(start, size), reason, start, size); }
+
+bool os_move(void *from, void *to, size_t size) { return noted(prim_move(from, to, size), SEEMALLOC_CALL_MREMAP_MOVE, to, size); }
+
 void os_advise_huge(void *start, size_t size, bool wanted) {
     noted(prim_advise_huge(start, size, wanted), SEEMALLOC_CALL_MADVISE_HUGE, start, size);
-}
-
-bool os_resident(const void *start, size_t size, unsigned char *pages) {
-    lock_count_call();
-    return prim_resident(start, size, pages);
 }
 
 void os_name(void *start, size_t size, const char *name) {

@@ -53,9 +53,10 @@ bool os_unmap(void *start, size_t size, enum seemalloc_call reason);
 bool os_make_usable(void *start, size_t size);
 bool os_make_unusable(void *start, size_t size);
 bool os_discard(void *start, size_t size, enum seemalloc_call reason);
+bool os_renew(void *start, size_t size, enum seemalloc_call reason);
+bool os_move(void *from, void *to, size_t size);
 void os_advise_huge(void *start, size_t size, bool wanted);
-bool os_resident(const void *start, size_t size, unsigned char *pages); /* neither counted nor an event: it changes nothing */
-void *os_remap(void *start, size_t old_size, size_t new_size);          /* takes and gives the difference */
+void *os_remap(void *start, size_t old_size, size_t new_size); /* takes and gives the difference */
 
 /* Names a mapping for /proc/PID/maps, if names are wanted (setting `names`); neither counted nor an event. After the system has refused once it is not asked
  * again. Where a fresh mapping replaces a part (os_make_unusable) that must be named anew: else it would stay a mapping of its own. */

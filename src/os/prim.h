@@ -22,17 +22,21 @@ void *prim_map(void *hint, size_t size, bool usable);
 /* Each returns false if the system refuses; then nothing has changed. */
 bool prim_unmap(void *start, size_t size);
 bool prim_make_usable(void *start, size_t size);
-bool prim_make_unusable(void *start, size_t size);                        /* contents are gone, the reservation stays */
-bool prim_discard(void *start, size_t size);                              /* contents read as zero afterwards, access stays */
-bool prim_wipe_on_fork(void *start, size_t size);                         /* zero-filled in a forked child */
-bool prim_advise_huge(void *start, size_t size, bool wanted);             /* asks for huge pages, or not to have any */
-bool prim_resident(const void *start, size_t size, unsigned char *pages); /* bit 0 of pages[i]: the i-th page is in memory */
+bool prim_make_unusable(void *start, size_t size);            /* contents are gone, the reservation stays */
+bool prim_discard(void *start, size_t size);                  /* contents read as zero afterwards, access stays */
+bool prim_renew(void *start, size_t size);                    /* likewise, by a fresh mapping over the old one */
+bool prim_wipe_on_fork(void *start, size_t size);             /* zero-filled in a forked child */
+bool prim_advise_huge(void *start, size_t size, bool wanted); /* asks for huge pages, or not to have any */
 
 /* What an anonymous mapping, or part of one, is called in /proc/PID/maps. The name is static. False: the system has no names. A fresh mapping has none, and neighbours of different names are two for the kernel. */
 bool prim_name(void *start, size_t size, const char *name);
 
 /* Grows or shrinks a mapping, moving it if it must. NULL if refused; the old mapping is then as it was. */
 void *prim_remap(void *start, size_t old_size, size_t new_size);
+
+/* The pages of [from, from + size) become those of [to, to + size), whose own are gone; where they were reads as zero. Both are usable, and so is the page behind
+ * the former. False: the system does not do it there, and nothing has changed but that the latter may read as zero. */
+bool prim_move(void *from, void *to, size_t size);
 
 /* Sleeps while *word == expected, at most `nanoseconds` (0: without limit). May wake early. */
 void prim_wait(uint32_t *word, uint32_t expected, uint64_t nanoseconds);

@@ -26,6 +26,9 @@
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
 #ifndef PR_SET_VMA
 #define PR_SET_VMA 0x53564d41
 #define PR_SET_VMA_ANON_NAME 0
@@ -119,14 +122,14 @@ bool prim_make_unusable(void *start, size_t size) {
 
 bool prim_discard(void *start, size_t size) { return !failed(raw(SYS_madvise, (long)start, (long)size, MADV_DONTNEED, 0, 0, 0)); }
 
+bool prim_renew(void *start, size_t size) {
+    return !failed(raw(SYS_mmap, (long)start, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+}
+
 bool prim_wipe_on_fork(void *start, size_t size) { return !failed(raw(SYS_madvise, (long)start, (long)size, MADV_WIPEONFORK, 0, 0, 0)); }
 
 bool prim_advise_huge(void *start, size_t size, bool wanted) {
     return !failed(raw(SYS_madvise, (long)start, (long)size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE, 0, 0, 0));
-}
-
-bool prim_resident(const void *start, size_t size, unsigned char *pages) {
-    return !failed(raw(SYS_mincore, (long)start, (long)size, (long)pages, 0, 0, 0));
 }
 
 /* Since Linux 5.17, if CONFIG_ANON_VMA_NAME is set; else EINVAL. */
@@ -137,6 +140,18 @@ bool prim_name(void *start, size_t size, const char *name) {
 void *prim_remap(void *start, size_t old_size, size_t new_size) {
     long at = raw(SYS_mremap, (long)start, (long)old_size, (long)new_size, MREMAP_MAYMOVE, 0, 0);
     return failed(at) ? NULL : (void *)at;
+}
+
+/* Before Linux 6.17 the target is unmapped before it turns out that the source is more than one mapping. So first the source is asked to grow where it is: it
+ * can't, for the page behind it is ours, but where it is more than one mapping the error is another. */
+bool prim_move(void *from, void *to, size_t size) {
+    long flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+    if (raw(SYS_mremap, (long)from, (long)size, (long)(size + prim_page_size()), 0, 0, 0) != -ENOMEM) return false;
+    if (!failed(raw(SYS_mremap, (long)from, (long)size, (long)size, flags, (long)to, 0))) return true;
+    long again = raw(SYS_mmap, (long)to, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (failed(again) && again != -EEXIST)
+        prim_abort(); /* the kernel has no memory for a description of the mapping that it has just dropped */
+    return false;
 }
 
 void prim_wait(uint32_t *word, uint32_t expected, uint64_t nanoseconds) {

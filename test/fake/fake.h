@@ -21,7 +21,8 @@ enum fake_call {
     FAKE_DISCARD,
     FAKE_WIPE,
     FAKE_HUGE,
-    FAKE_RESIDENT,
+    FAKE_MOVE,
+    FAKE_RENEW,
     FAKE_CALLS
 };
 

@@ -20,6 +20,9 @@
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
 
 enum access { NONE, RESERVED, USABLE }; /* NONE: not mapped; never stored */
 
@@ -88,8 +91,8 @@ static _Noreturn void violation(const char *what, const void *start, size_t size
 }
 
 const char *fake_call_name(enum fake_call call) {
-    static const char *const names[FAKE_CALLS] = {"sbrk",          "map",     "unmap",        "remap",       "make_usable",
-                                                  "make_unusable", "discard", "wipe_on_fork", "advise_huge", "resident"};
+    static const char *const names[FAKE_CALLS] = {"sbrk",    "map",          "unmap",       "remap", "make_usable", "make_unusable",
+                                                  "discard", "wipe_on_fork", "advise_huge", "move",  "renew"};
     return call < FAKE_CALLS ? names[call] : "?";
 }
 
@@ -410,6 +413,39 @@ bool prim_discard(void *start, size_t size) {
     return done;
 }
 
+bool prim_renew(void *start, size_t size) {
+    int saved = errno;
+    pthread_mutex_lock(&mutex);
+    check_range("renewal of what isn't usable", start, size, true, true);
+    bool done = !refused(FAKE_RENEW);
+    if (done) {
+        int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+        if (mmap(start, size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED) violation("mmap", start, size);
+        extents_assign((uintptr_t)start, (uintptr_t)start + size, USABLE, NULL); /* a new mapping over it */
+    }
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
+    return done;
+}
+
+/* As the kernel: the target's own pages go first, whether or not the rest is refused. */
+bool prim_move(void *from, void *to, size_t size) {
+    int saved = errno;
+    pthread_mutex_lock(&mutex);
+    check_range("a move of what isn't usable", from, size + page_size, true, true);
+    check_range("a move to what isn't usable", to, size, true, true);
+    if ((uintptr_t)from < (uintptr_t)to + size && (uintptr_t)to < (uintptr_t)from + size) violation("a move onto itself", from, size);
+    if (madvise(to, size, MADV_DONTNEED) != 0) violation("madvise", to, size);
+    bool done = !refused(FAKE_MOVE);
+    if (done && mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) != to) {
+        memcpy(to, from, size); /* an old kernel, or too many mappings */
+        if (madvise(from, size, MADV_DONTNEED) != 0) violation("madvise", from, size);
+    }
+    pthread_mutex_unlock(&mutex);
+    errno = saved;
+    return done;
+}
+
 bool prim_wipe_on_fork(void *start, size_t size) {
     int saved = errno;
     pthread_mutex_lock(&mutex);
@@ -437,24 +473,6 @@ bool prim_advise_huge(void *start, size_t size, bool wanted) {
     check_range("advice on what isn't mapped", start, size, false, true);
     bool done = !refused(FAKE_HUGE);
     pthread_mutex_unlock(&mutex);
-    return done;
-}
-
-/* A page of ours is there if all of the kernel's in it are. */
-bool prim_resident(const void *start, size_t size, unsigned char *pages) {
-    unsigned char real[64 * 1024 / 4096];
-    size_t real_size = (size_t)sysconf(_SC_PAGESIZE);
-    int saved = errno;
-    pthread_mutex_lock(&mutex);
-    check_range("whether what isn't usable is resident", start, size, true, true);
-    bool done = !refused(FAKE_RESIDENT);
-    for (size_t at = 0; done && at < size; at += page_size) {
-        done = mincore((uint8_t *)(uintptr_t)start + at, page_size, real) == 0;
-        pages[at / page_size] = 1;
-        for (size_t i = 0; i < page_size / real_size; i++) pages[at / page_size] &= real[i];
-    }
-    pthread_mutex_unlock(&mutex);
-    errno = saved;
     return done;
 }
 

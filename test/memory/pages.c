@@ -48,6 +48,11 @@ void pages_walk(int (*visit)(const struct seemalloc_chunk *chunk, void *arg), vo
     if (walk(visit, arg) != 0) abort();
 }
 
+void pages_stats(struct seemalloc_stats *stats) {
+    int (*get)(struct seemalloc_stats *) = (int (*)(struct seemalloc_stats *))ours("seemalloc_get_stats");
+    if (get(stats) != 0) abort();
+}
+
 static void look_at_regions(void) {
     range_count = 0;
     memset(by_state, 0, sizeof by_state);

@@ -18,6 +18,8 @@ void *pages_map(size_t bytes);
 /* seemalloc_walk; must succeed. */
 void pages_walk(int (*visit)(const struct seemalloc_chunk *chunk, void *arg), void *arg);
 
+void pages_stats(struct seemalloc_stats *stats); /* seemalloc_get_stats; must succeed */
+
 /* Pages of the heap and of mapped blocks that are resident. */
 size_t pages_of_heap(void);
 

@@ -20,7 +20,7 @@ except ImportError:
     sys.exit(77)
 
 BRK, MMAP = ("brk grow", "brk trim"), ("mmap block", "mmap region", "mmap heap", "mmap metadata")
-KINDS = {"brk": BRK, "mmap": MMAP, "munmap": ("munmap block", "munmap heap", "munmap excess"), "mremap": ("mremap block",),
+KINDS = {"brk": BRK, "mmap": MMAP, "munmap": ("munmap block", "munmap heap", "munmap excess"), "mremap": ("mremap block", "mremap move"),
          "madvise": ("madvise trim", "madvise purge", "madvise huge"), "mprotect": ("mprotect grow",)}
 WIDE = ["RSS", "in use", "cached", "free", "mapped", "peak", "brk/s", "mmap/s", "munmap/s", "mremap/s", "madvise/s", "mprotect/s", "minor flt/s",
         "major flt/s", "books", "refused"]
