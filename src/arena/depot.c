@@ -136,7 +136,9 @@ void depot_take(const struct arena *near, unsigned number, unsigned want, void *
 
 /* --- home ---------------------------------------------------------------------------------------------------------------------------------------------- */
 
-bool depot_is_much(size_t size) { return load_relaxed(&depot_bytes) > depot_much(load_relaxed(&heap_bytes), size); }
+bool depot_is_much(size_t size) {
+    return load_relaxed(&depot_bytes) > depot_much(load_relaxed(&heap_bytes), load_relaxed(&seal.arenas), size);
+}
 
 /* At least n blocks, batch by batch. Meanwhile the slot is taken: others go to their arenas. */
 static void slot_home(struct depot_slot *slot, unsigned number, unsigned n, struct arena *mine) {

@@ -20,10 +20,11 @@
 #define DEPOT_SHARE 2 /* half of all heaps may lie in it, or DEPOT_BYTES, but no more than so much for each arena */
 #define DEPOT_BYTES MIB(2)
 #define DEPOT_BYTES_MOST MIB(8)
-/* It goes home before an arena grows: for a block of a size that lies here where it is more than this share of all heaps, of small ones that share or so much;
- * for a larger one, which may find a hole between what lies here, where it is more than a little. */
+/* It goes home before an arena grows: for a block of a size that lies here where it is more than this share of all heaps (the latter where threads have
+ * arenas of their own: then one of them wants to grow all the time), of small ones the latter or so much; for a larger one, which may find a hole between
+ * what lies here, where it is more than a little. */
 #define DEPOT_MUCH_SHARE 128
-#define DEPOT_MUCH_SMALL_SHARE 8
+#define DEPOT_MUCH_SHARE_ARENAS 8
 #define DEPOT_MUCH_SMALL KIB(512)
 #define DEPOT_LITTLE KIB(64)
 
@@ -64,9 +65,10 @@ void depot_take(const struct arena *near, unsigned slot, unsigned want, void **m
 /* Everything goes home: blocks of `mine` are merged, those of other arenas sent. */
 void depot_empty(struct arena *mine);
 /* Whether that is worth while before a heap grows for a chunk of `size` bytes; and from time to time, by any thread: what nobody needed goes home. */
-static inline size_t depot_much(size_t heaps, size_t size) {
+static inline size_t depot_much(size_t heaps, size_t arenas, size_t size) {
     if (size / CHUNK_ALIGN >= DEPOT_SLOTS) return DEPOT_LITTLE;
-    return max_size(heaps / DEPOT_MUCH_SHARE, min_size(heaps / DEPOT_MUCH_SMALL_SHARE, DEPOT_MUCH_SMALL));
+    size_t much = heaps / DEPOT_MUCH_SHARE_ARENAS;
+    return arenas > 2 /* the spare is one */ ? much : max_size(heaps / DEPOT_MUCH_SHARE, min_size(much, DEPOT_MUCH_SMALL));
 }
 bool depot_is_much(size_t size);
 void depot_tend(struct arena *mine, uint64_t now);

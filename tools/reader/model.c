@@ -189,7 +189,7 @@ static void empty_depot(struct model *model, uint64_t size) {
     for (size_t i = 0; i < model->heap->list_count; i++)
         parked += model->heap->lists[i].kind == HEAP_PARKED ? model->heap->lists[i].bytes : 0;
     for (size_t i = 0; i < model->heap->arena_count; i++) heaps += model->heap->arenas[i].system_bytes;
-    if (!rules_empties_depot(parked, heaps, size)) return;
+    if (!rules_empties_depot(parked, heaps, model->heap->arena_count, size)) return;
     while (model->parked.count != 0) {
         model->steps = rules_step();
         merge_stack(model, &model->parked);

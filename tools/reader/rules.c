@@ -48,7 +48,9 @@ uint64_t rules_small_limit(void) { return SMALL_LIMIT; }
 uint64_t rules_index_limit(void) { return INDEX_LIMIT; }
 
 uint64_t rules_unmerged_room(uint64_t system_bytes) { return max_size(RECEIVE_BYTES, system_bytes / RECEIVE_SHARE); }
-bool rules_empties_depot(uint64_t parked, uint64_t heaps, uint64_t size) { return parked > depot_much(heaps, size); }
+bool rules_empties_depot(uint64_t parked, uint64_t heaps, uint64_t arenas, uint64_t size) {
+    return parked > depot_much(heaps, arenas, size);
+}
 
 uint64_t rules_fast_most(uint64_t mxfast, bool all) {
     uint64_t limit = align_down(mxfast + CHUNK_OVERHEAD, CHUNK_ALIGN);

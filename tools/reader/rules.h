@@ -55,7 +55,7 @@ uint64_t rules_index_limit(void); /* the best fit of chunks below this is found 
 /* How much may lie unmerged before what arrives in the inbox is merged; and whether so much is parked that it goes home before an arena grows for a chunk of
  * `size`. */
 uint64_t rules_unmerged_room(uint64_t system_bytes);
-bool rules_empties_depot(uint64_t parked, uint64_t heaps, uint64_t size);
+bool rules_empties_depot(uint64_t parked, uint64_t heaps, uint64_t arenas, uint64_t size);
 
 /* The largest chunk that goes into a fast bin, 0: none does; `all`: from an inbox. */
 uint64_t rules_fast_most(uint64_t mxfast, bool all);
