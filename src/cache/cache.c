@@ -98,6 +98,7 @@ static void magazines_init(struct cache *cache) {
     cache->watch = WATCH_NOT;
     cache->gives = 0;
     cache->held = cache->peak[0] = cache->peak[1] = cache->low[0] = cache->low[1] = cache->ceiling = 0;
+    memset(cache->open, 0, sizeof cache->open);
     set_budget(cache);
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         struct magazine *magazine = &cache->magazine[size_class];
@@ -320,6 +321,8 @@ static bool may_come(struct cache *cache, uint64_t now) {
 static void set_limit(struct cache *cache, unsigned size_class, unsigned count) {
     struct magazine *magazine = &cache->magazine[size_class];
     cache->reserved += class_size(size_class) * ((size_t)count - limit_of(cache, size_class));
+    uint64_t bit = (uint64_t)1 << size_class % 64, *open = &cache->open[size_class / 64];
+    *open = count != 0 ? *open | bit : *open & ~bit;
     if (cache->watch != WATCH_NOT) cache->room[size_class] = (uint16_t)count; /* it is open then until watch_on */
     if (count > slots_at(cache, size_class)) {
         move_magazine(cache, size_class, count);
@@ -351,13 +354,17 @@ static void widen(struct cache *cache, unsigned size_class) {
     unsigned now = limit_of(cache, size_class);
     bool below = below_ceiling(cache, 0);
     if (now >= share && !below && (now != 0 || size_class >= CLASS_FIRST_CLOSED)) return;
-    size_t room = below ? cache->budget + cache->swing : cache->budget;
+    size_t size = class_size(size_class), room = below ? cache->budget + cache->swing : cache->budget;
     bool modest = now == 0 && size_class <= CLASS_EXACT;
-    if (!modest && cache->reserved + class_size(size_class) > room) return;
-    unsigned first = count_first(size_class), most = count_max(size_class);
-    if (!below) most = min_unsigned(max_unsigned(share, first), most);
-    unsigned wanted = min_unsigned(now == 0 ? max_unsigned(first, 1) : 2 * now, most);
-    if (wanted <= now || (!modest && cache->reserved + class_size(size_class) * (wanted - now) > room)) return;
+    if (!modest && cache->reserved + size > room) return;
+    unsigned most = count_max(size_class), wanted = 2 * now;
+    if (now == 0 || !below) {
+        unsigned first = count_first(size_class);
+        if (!below) most = min_unsigned(max_unsigned(share, first), most);
+        if (now == 0) wanted = max_unsigned(first, 1);
+    }
+    wanted = min_unsigned(wanted, most);
+    if (wanted <= now || (!modest && cache->reserved + size * (wanted - now) > room)) return;
     set_limit(cache, size_class, wanted);
 }
 
@@ -372,15 +379,24 @@ static void halve(struct cache *cache, unsigned size_class) {
     watch_on(cache, size_class);
 }
 
+/* The next class from `size_class` on whose magazine may hold something; CLASS_COUNT: none. */
+static ALWAYS_INLINE unsigned next_open(const struct cache *cache, unsigned size_class) {
+    for (unsigned word = size_class / 64; word < sizeof cache->open / sizeof *cache->open; word++) {
+        uint64_t left = cache->open[word] & (word == size_class / 64 ? ~(uint64_t)0 << size_class % 64 : ~(uint64_t)0);
+        if (left != 0) return word * 64 + low_bit(left);
+    }
+    return CLASS_COUNT;
+}
+
 /* Classes without a miss for a while are halved; all, where what they may keep is neither in the budget nor below the peak. */
 static NOINLINE void decay(struct cache *cache) {
     if (cache->misses - cache->misses_aged >= CACHE_QUIET) cache->quiet = false;
     if (!cache->quiet) set_budget(cache);
     bool over = cache->reserved > cache->budget && !below_ceiling(cache, 0);
-    for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
-        if ((!(cache->missed[size_class] & MISSED_DECAY) || over) && limit_of(cache, size_class) != 0) halve(cache, size_class);
-        cache->missed[size_class] &= (uint8_t)~MISSED_DECAY;
+    for (unsigned size_class = 2; (size_class = next_open(cache, size_class)) < CLASS_COUNT; size_class++) {
+        if (!(cache->missed[size_class] & MISSED_DECAY) || over) halve(cache, size_class);
     }
+    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) cache->missed[size_class] &= (uint8_t)~MISSED_DECAY;
 }
 
 /* Of all magazines. */
@@ -530,21 +546,22 @@ static void *refill(struct cache *cache, unsigned size_class) {
     }
     if (cache->in_transit == 0) return NULL;
     count_class(cache, size_class, (int)cache->in_transit);
-    struct magazine *magazine = &cache->magazine[size_class];
     /* In reverse, so that they are handed out in the arena's order. A signal handler may have filled the magazine meanwhile. */
-    unsigned left = cache->in_transit;
-    while (left > 1 && magazine->top < magazine->limit) {
-        void *next = cache->transit[--left];
-        store_relaxed(&cache->in_transit, left);
-        __atomic_signal_fence(__ATOMIC_RELEASE);
-        store_relaxed(magazine->top, next);
-        store_relaxed(&magazine->top, magazine->top + 1);
-    }
+    struct magazine *magazine = &cache->magazine[size_class];
+    unsigned n = cache->in_transit;
     void *mem = cache->transit[0];
+    pause_hits();
     store_relaxed(&cache->torn, 1);
-    store_relaxed(&cache->transit[0], cache->transit[--left]);
-    store_relaxed(&cache->in_transit, left);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    void **top = magazine->top;
+    unsigned in = top < magazine->limit ? min_unsigned(n - 1, (unsigned)(magazine->limit - top)) : 0;
+    for (unsigned i = 0; i < in; i++) store_relaxed(&top[i], cache->transit[n - 1 - i]);
+    store_relaxed(&cache->transit[0], cache->transit[n - 1 - in]);
+    store_relaxed(&cache->in_transit, n - 1 - in); /* first: who looks from outside shall find none twice */
+    store_relaxed(&magazine->top, top + in);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     store_relaxed(&cache->torn, 0);
+    resume_hits(cache);
     if (cache->in_transit != 0) send_home(cache, ARENA_FAST);
     missed(cache, size_class);
     watch_on(cache, size_class);
