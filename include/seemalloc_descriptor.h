@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 #define SEEMALLOC_DESCRIPTOR_MAGIC UINT64_C(0x726373656d656573) /* "seemescr" */
-#define SEEMALLOC_DESCRIPTOR_VERSION 2
+#define SEEMALLOC_DESCRIPTOR_VERSION 3
 #define SEEMALLOC_NOTE_OWNER "seemalloc"
 #define SEEMALLOC_NOTE_TYPE 1
 
@@ -120,9 +120,10 @@ extern "C" {
     FIELD(cache_all, "address: of a pointer to the newest thread cache")                                                                   \
     FIELD(cache_size, "size: of a cache")                                                                                                  \
     FIELD(cache_next, "offset: address of the next older cache")                                                                           \
-    FIELD(cache_state, "offset, 32 bits: cache_free, cache_live, or of a thread that did not come along into a forked child")              \
+    FIELD(cache_state, "offset, 32 bits: cache_free, cache_live, cache_left, or of a thread that did not come along into a forked child")  \
     FIELD(cache_free, "value: nobody's, and empty")                                                                                        \
     FIELD(cache_live, "value: of a thread")                                                                                                \
+    FIELD(cache_left, "value: its thread has ended, and the next one that begins takes it over as it is")                                  \
     FIELD(cache_arena, "offset: address of the thread's arena")                                                                            \
     FIELD(cache_torn, "offset, 32 bits: not 0 while magazines are moved")                                                                  \
     FIELD(cache_slow, "offset, 32 bits: not 0 while its thread is on a slow path")                                                         \

@@ -10,7 +10,8 @@ const char threads_help[] =
     "Usage: seemalloc threads PID|CORE|SNAPSHOT [--json]\n"
     "Show the thread caches of a running process: for each size class in use how many blocks its magazine holds and may hold.\n"
     "\n"
-    "  state     live: a thread's; orphan: of a thread that did not come along when the process was forked\n"
+    "  state     live: a thread's; left: its thread has ended, the next one takes it over; orphan: of a thread that did not come along\n"
+    "            when the process was forked\n"
     "  limits    what all magazines of the cache may hold now, in bytes; they grow with use, up to the budget\n"
     "            and beyond it only while the thread holds less than it lately had in use\n"
     "  class     chunk size of the blocks that a request takes from the magazine; what it holds may be a little larger\n"
@@ -38,10 +39,6 @@ static uint64_t magazine_bytes(const struct heap *heap, const struct heap_magazi
 
 static uint32_t arena_id(const struct heap *heap, const struct heap_cache *cache) { return heap->arenas[cache->arena].id; }
 
-static const char *state_name(const struct heap *heap, const struct heap_cache *cache) {
-    return cache->state == heap->descriptor.cache_live ? "live" : "orphan";
-}
-
 /* Threads of the process that have no cache. */
 static bool has_cache(const struct heap *heap, int32_t tid) {
     for (size_t i = 0; i < heap->cache_count; i++) {
@@ -55,7 +52,7 @@ static bool has_cache(const struct heap *heap, int32_t tid) {
 static void json_cache(struct json_writer *json, const struct heap *heap, const struct heap_cache *cache) {
     writer_open(json, NULL, '{');
     writer_address(json, "address", cache->address);
-    writer_text(json, "state", state_name(heap, cache));
+    writer_text(json, "state", heap_cache_state(heap, cache));
     if (cache->thread != 0) {
         writer_number(json, "thread", (uint64_t)cache->thread);
     } else {
@@ -108,7 +105,8 @@ static void print_cache(const struct heap *heap, const struct heap_cache *cache)
     char thread[48] = "of a thread that can't be told", arena[24] = "no arena";
     if (cache->thread != 0) snprintf(thread, sizeof thread, "of thread %d", cache->thread);
     if (cache->arena >= 0) snprintf(arena, sizeof arena, "arena %u", arena_id(heap, cache));
-    printf("cache 0x%" PRIx64 " %s: %s, %s%s\n", cache->address, thread, state_name(heap, cache), arena, cache->is_torn ? ", TORN" : "");
+    printf("cache 0x%" PRIx64 " %s: %s, %s%s\n", cache->address, thread, heap_cache_state(heap, cache), arena,
+           cache->is_torn ? ", TORN" : "");
     printf("  %zu blocks, %" PRIu64 " bytes; limits %" PRIu64 ", budget %" PRIu64 " bytes\n", cache->blocks, cached_bytes(heap, cache),
            cache->reserved, cache->budget);
     printf("  %12s%12s%12s%16s\n", "class", "blocks", "limit", "bytes");

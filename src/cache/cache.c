@@ -28,7 +28,9 @@ static __thread struct cache *owned __attribute__((tls_model("initial-exec"))); 
 
 struct cache *cache_all; /* push only */
 static size_t live_caches;
-static uint32_t orphans; /* caches whose thread did not come along into this forked child */
+static uint32_t orphans;  /* caches whose thread did not come along into this forked child */
+static size_t left_bytes; /* in caches that ended threads left */
+static uint32_t settings; /* how often they changed */
 size_t cache_in_use_peak;
 
 /* --- start ------------------------------------------------------------------------------------------------------------------------------------ */
@@ -93,6 +95,8 @@ static void magazines_init(struct cache *cache) {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     bool wanted = conf_get(CONF_TCACHE_MAX) != 0 && conf_get(CONF_TCACHE_COUNT) != 0 && conf_get(CONF_PERTURB) == 0;
     cache->classes = wanted ? class_above(request_size(conf_get(CONF_TCACHE_MAX))) + 1 : 0;
+    cache->settings = load_relaxed(&settings);
+    cache->left = 0;
     cache->reserved = 0;
     cache->quiet = false;
     cache->watch = WATCH_NOT;
@@ -111,12 +115,20 @@ static void magazines_init(struct cache *cache) {
     store_relaxed(&cache->torn, 0);
 }
 
-static struct cache *cache_new(void) {
+/* One that is in that state and now the caller's. */
+static struct cache *cache_claim(enum cache_state wanted) {
     for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
-        uint32_t state = CACHE_FREE;
-        if (load_relaxed(&cache->state) == CACHE_FREE && cas_acq_rel(&cache->state, &state, CACHE_LIVE)) return cache;
+        uint32_t state = wanted;
+        if (load_relaxed(&cache->state) == wanted && cas_acq_rel(&cache->state, &state, CACHE_LIVE)) return cache;
     }
-    struct cache *cache = os_map_guarded(sizeof *cache);
+    return NULL;
+}
+
+static struct cache *cache_new(void) {
+    struct cache *cache = load_relaxed(&left_bytes) != 0 ? cache_claim(CACHE_LEFT) : NULL;
+    if (cache == NULL) cache = cache_claim(CACHE_FREE);
+    if (cache != NULL) return cache;
+    cache = os_map_guarded(sizeof *cache);
     if (cache == NULL) return NULL;
     cache->state = CACHE_LIVE;
     cache->torn = 1; /* until its magazines are set up */
@@ -124,6 +136,9 @@ static struct cache *cache_new(void) {
     while (!cas_acq_rel(&cache_all, &cache->next, cache)) {}
     return cache;
 }
+
+static void take_over(struct cache *cache);
+static void empty_left(struct cache *mine, uint64_t time);
 
 static NOINLINE struct cache *cache_begin(void) {
     cache_init();
@@ -137,7 +152,11 @@ static NOINLINE struct cache *cache_begin(void) {
     cache->tended = cache->aged = cache->come = os_clock();
     store_relaxed(&cache->slow, 0);
     store_relaxed(&cache->in_transit, 0);
-    magazines_init(cache);
+    if (cache->left != 0) {
+        take_over(cache);
+    } else {
+        magazines_init(cache);
+    }
     cache_self = owned = cache;
     prim_thread_exit_arm(cache); /* may allocate: the cache serves that already */
     return cache;
@@ -462,6 +481,7 @@ static NOINLINE void tend(struct cache *cache, uint64_t now) {
     background_poke();
     uint64_t budget = since / 8 < TEND_LONGEST ? since / 8 : TEND_LONGEST;
     if ((now - cache->aged) / 1000000 >= decay) shed(cache, now);
+    if (UNLIKELY(load_relaxed(&left_bytes) != 0)) empty_left(cache, now - decay * 1000000);
     depot_tend(cache->arena, now);
     arena_tend(cache->arena, now, budget);
     struct arena *other = arena_of_id(cache->turns / CACHE_TEND % load_acquire(&seal.arenas));
@@ -664,6 +684,7 @@ COLD bool cache_relieve(size_t needed, unsigned *tries) {
     /* What this thread holds back may be what is missing. */
     if (slow_enter(cache)) {
         flush_all(cache);
+        empty_left(cache, os_clock());
         slow_leave(cache);
     }
     depot_empty(arena_mine(cache));
@@ -862,14 +883,62 @@ bool cache_resize(void *mem, size_t old_size, size_t size) {
 
 /* --- the end of a thread ---------------------------------------------------------------------------------------------------------------------- */
 
+/* Whether the magazines may stay as they are for the next thread. */
+static bool leave_magazines(struct cache *cache) {
+    size_t bytes = cached_bytes(cache), most = max_size(load_relaxed(&heap_bytes) / CACHE_LEFT_SHARE, CACHE_LEFT_ALL);
+    bool can = bytes != 0 && bytes <= CACHE_LEFT_MOST && cache->watch == WATCH_NOT && cache->in_transit == 0 &&
+               cache->settings == load_relaxed(&settings) && conf_get(CONF_DECAY) != 0;
+    if (!can || add_relaxed(&left_bytes, bytes) + bytes > most) {
+        if (can) sub_relaxed(&left_bytes, bytes);
+        return false;
+    }
+    cache->left = bytes;
+    cache->aged = os_clock();
+    return true;
+}
+
+/* What lies there is all that the new thread holds; its limits stay. */
+static void take_over(struct cache *cache) {
+    sub_relaxed(&left_bytes, cache->left);
+    if (cache->settings != load_relaxed(&settings)) {
+        flush_all(cache);
+        magazines_init(cache);
+        return;
+    }
+    cache->left = 0;
+    cache->held = (ptrdiff_t)cached_bytes(cache);
+    cache->peak[0] = cache->peak[1] = cache->low[0] = cache->low[1] = cache->ceiling = 0;
+    cache->gives = 0;
+    memset(cache->net, 0, sizeof cache->net);
+    memset(cache->missed, 0, sizeof cache->missed);
+    for (unsigned size_class = 2; (size_class = next_open(cache, size_class)) < CLASS_COUNT; size_class++)
+        cache->net[size_class] = count_of(cache, size_class);
+    set_budget(cache);
+}
+
+/* Caches that were left at `time` or before are emptied by another thread. */
+static COLD void empty_left(struct cache *mine, uint64_t time) {
+    for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
+        uint32_t state = CACHE_LEFT;
+        if (load_acquire(&cache->state) != CACHE_LEFT || (int64_t)(load_relaxed(&cache->aged) - time) > 0) continue;
+        if (!cas_acq_rel(&cache->state, &state, CACHE_LIVE)) continue;
+        sub_relaxed(&left_bytes, cache->left);
+        cache->left = 0;
+        cache->arena = mine->arena;
+        flush_all(cache);
+        store_release(&cache->state, CACHE_FREE);
+    }
+}
+
 static void cache_close(struct cache *cache) {
-    for (unsigned size_class = 2; size_class < DEPOT_SLOTS; size_class++) {
+    bool left = leave_magazines(cache);
+    for (unsigned size_class = 2; size_class < DEPOT_SLOTS && !left; size_class++) {
         while (count_of(cache, size_class) != 0) flush_older(cache, size_class, TRANSIT_MAX, true);
     }
-    flush_all(cache);
+    if (!left) flush_all(cache);
     if (load_relaxed(&live_caches) != 0) sub_relaxed(&live_caches, 1); /* 0: forked by a signal handler just now */
     struct arena *arena = cache->arena;
-    store_release(&cache->state, CACHE_FREE);
+    store_release(&cache->state, left ? CACHE_LEFT : CACHE_FREE);
     arena_detach(arena);
     background_poke();
 }
@@ -884,11 +953,13 @@ void cache_flush(void) {
     struct cache *cache = cache_self;
     if (cache == &cache_none || cache == &cache_dead || !slow_enter(cache)) return;
     flush_all(cache);
+    if (load_relaxed(&left_bytes) != 0) empty_left(cache, os_clock());
     slow_leave(cache);
 }
 
 COLD void cache_settings_changed(void) {
     struct cache *cache = cache_self;
+    add_relaxed(&settings, 1);
     if (cache == &cache_none || cache == &cache_dead || !slow_enter(cache)) return;
     flush_all(cache);
     magazines_init(cache);
@@ -963,6 +1034,7 @@ COLD void cache_fork_child(void) {
         left += trusted;
     }
     store_relaxed(&orphans, left);
+    store_relaxed(&left_bytes, 0);
     struct cache *mine = owned;
     store_relaxed(&live_caches, mine != NULL);
     if (mine == NULL) return;
@@ -982,6 +1054,7 @@ static COLD void reclaim_orphan(void) {
         cache->watch = WATCH_LIGHT; /* it may have been about to change: nothing is taken for granted */
         send_home(cache, ARENA_MERGED);
         flush_all(cache);
+        cache->left = 0;
         store_release(&cache->state, CACHE_FREE);
         return;
     }

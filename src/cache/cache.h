@@ -61,9 +61,15 @@ struct magazine {
 #define CACHE_DRAIN 256 /* misses of free in a row */
 #define CACHE_TEND 8    /* misses between two looks at the clock */
 
+/* A thread that ends leaves its magazines as they are to the next one, where there is no more in them than this, nor in all that were left than so much or
+ * that share of the heaps. */
+#define CACHE_LEFT_MOST KIB(192)
+#define CACHE_LEFT_ALL KIB(512)
+#define CACHE_LEFT_SHARE 16
+
 enum watch { WATCH_NOT, WATCH_LIGHT, WATCH_DRAIN };
 enum { MISSED_DECAY = 1, MISSED_AGED = 2 };
-enum cache_state { CACHE_FREE, CACHE_LIVE, CACHE_ORPHAN, CACHE_LOST };
+enum cache_state { CACHE_FREE, CACHE_LIVE, CACHE_ORPHAN, CACHE_LOST, CACHE_LEFT };
 
 struct cache {
     struct magazine magazine[CLASS_COUNT];
@@ -80,6 +86,8 @@ struct cache {
     uint64_t come;                /* time until which it has come by as often as it may: a leaky bucket */
     uint64_t tended, aged;        /* when arenas were last looked after, and when this cache's idle classes were emptied */
     uint32_t gives;               /* misses of free since the last one of malloc */
+    uint32_t settings;            /* how often they had changed when its magazines were set up */
+    size_t left;                  /* bytes that an ended thread left in it */
     enum watch watch;             /* otherwise than WATCH_NOT limits are false; the right ones, in blocks, are in `room` */
     uint16_t room[CLASS_COUNT];
     bool quiet;                  /* few misses in the last window of time */

@@ -123,6 +123,7 @@ EXPORT const struct seemalloc_descriptor seemalloc_descriptor = {
     .cache_state = IN_CACHE(state),
     .cache_free = CACHE_FREE,
     .cache_live = CACHE_LIVE,
+    .cache_left = CACHE_LEFT,
     .cache_arena = IN_CACHE(arena),
     .cache_torn = IN_CACHE(torn),
     .cache_slow = IN_CACHE(slow),

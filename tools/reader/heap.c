@@ -15,6 +15,11 @@ const char *heap_state_name(unsigned state) {
     return state < SEEMALLOC_STATE_COUNT ? names[state] : "unknown";
 }
 
+const char *heap_cache_state(const struct heap *heap, const struct heap_cache *cache) {
+    const struct seemalloc_descriptor *d = &heap->descriptor;
+    return cache->state == d->cache_live ? "live" : cache->state == d->cache_left ? "left" : "orphan";
+}
+
 const char *heap_call_name(unsigned call) {
     static const char *const names[SEEMALLOC_CALL_COUNT] = SEEMALLOC_CALL_NAMES;
     return call < SEEMALLOC_CALL_COUNT ? names[call] : "unknown";

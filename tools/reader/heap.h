@@ -147,6 +147,8 @@ void heap_sum_up(struct heap *heap);
 /* The name of a state, HEAP_UNKNOWN included. */
 const char *heap_state_name(unsigned state);
 const char *heap_call_name(unsigned call);
+
+const char *heap_cache_state(const struct heap *heap, const struct heap_cache *cache); /* of one that is not free: live, left, orphan */
 const char *heap_kind_name(unsigned kind);
 
 /* The chunk, or the mapped block, that holds `address`; NULL: none does. */

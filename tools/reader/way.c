@@ -145,7 +145,8 @@ struct rules_widen way_widening(const struct heap *heap, const struct heap_cache
 static void doubt_cache(struct way *way, const struct heap *heap, const struct heap_cache *cache) {
     if (cache->is_torn) doubt(way, "the cache was being changed while it was read");
     for (size_t i = 0; i < heap->cache_count; i++) {
-        bool orphan = heap->caches[i].state != heap->descriptor.cache_free && heap->caches[i].state != heap->descriptor.cache_live;
+        uint32_t state = heap->caches[i].state;
+        bool orphan = state != heap->descriptor.cache_free && state != heap->descriptor.cache_live && state != heap->descriptor.cache_left;
         if (orphan) doubt(way, "a cache whose thread did not come along in a fork is emptied first");
     }
 }
