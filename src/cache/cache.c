@@ -138,7 +138,7 @@ static struct cache *cache_new(void) {
 }
 
 static void take_over(struct cache *cache);
-static void empty_left(struct cache *mine, uint64_t time);
+static void empty_left(struct arena *mine, uint64_t time);
 
 static NOINLINE struct cache *cache_begin(void) {
     cache_init();
@@ -481,7 +481,7 @@ static NOINLINE void tend(struct cache *cache, uint64_t now) {
     background_poke();
     uint64_t budget = since / 8 < TEND_LONGEST ? since / 8 : TEND_LONGEST;
     if ((now - cache->aged) / 1000000 >= decay) shed(cache, now);
-    if (UNLIKELY(load_relaxed(&left_bytes) != 0)) empty_left(cache, now - decay * 1000000);
+    if (UNLIKELY(load_relaxed(&left_bytes) != 0)) empty_left(cache->arena, now - decay * 1000000);
     depot_tend(cache->arena, now);
     arena_tend(cache->arena, now, budget);
     struct arena *other = arena_of_id(cache->turns / CACHE_TEND % load_acquire(&seal.arenas));
@@ -684,9 +684,9 @@ COLD bool cache_relieve(size_t needed, unsigned *tries) {
     /* What this thread holds back may be what is missing. */
     if (slow_enter(cache)) {
         flush_all(cache);
-        empty_left(cache, os_clock());
         slow_leave(cache);
     }
+    empty_left(arena_mine(cache), os_clock());
     depot_empty(arena_mine(cache));
     retain_release();
     if (!limited) {
@@ -917,14 +917,14 @@ static void take_over(struct cache *cache) {
 }
 
 /* Caches that were left at `time` or before are emptied by another thread. */
-static COLD void empty_left(struct cache *mine, uint64_t time) {
+static COLD void empty_left(struct arena *mine, uint64_t time) {
     for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
         uint32_t state = CACHE_LEFT;
         if (load_acquire(&cache->state) != CACHE_LEFT || (int64_t)(load_relaxed(&cache->aged) - time) > 0) continue;
         if (!cas_acq_rel(&cache->state, &state, CACHE_LIVE)) continue;
         sub_relaxed(&left_bytes, cache->left);
         cache->left = 0;
-        cache->arena = mine->arena;
+        cache->arena = mine;
         flush_all(cache);
         store_release(&cache->state, CACHE_FREE);
     }
@@ -951,9 +951,9 @@ static void thread_exit(void *value) {
 
 void cache_flush(void) {
     struct cache *cache = cache_self;
+    if (load_relaxed(&left_bytes) != 0) empty_left(cache == &cache_none || cache == &cache_dead ? &arena_main : cache->arena, os_clock());
     if (cache == &cache_none || cache == &cache_dead || !slow_enter(cache)) return;
     flush_all(cache);
-    if (load_relaxed(&left_bytes) != 0) empty_left(cache, os_clock());
     slow_leave(cache);
 }
 

@@ -149,7 +149,7 @@ void cache_set_last_resort(int (*function)(size_t needed, void *arg), void *arg)
 /* Sets caches and everything below up once; called by every miss, cheap when done. */
 void cache_init(void);
 
-/* Gives this thread's cached blocks back. Caches of other live threads are their own. */
+/* Gives the blocks back that this thread has cached and that ended threads left. Caches of other live threads are their own. */
 void cache_flush(void);
 
 /* Settings that make hits impossible (perturb, no cache) changed: this thread's cache is emptied; other live threads keep

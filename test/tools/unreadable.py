@@ -13,6 +13,10 @@ import unittest
 from outside import OutsideTest, state
 from tool import LIBRARY, ROOT, TOOL, environment, main
 
+with open(os.path.join(os.environ["SOURCE_DIR"], "include", "seemalloc_descriptor.h"), encoding="utf-8") as header:
+    HEADER = header.read()
+VERSION = int(re.search(r"DESCRIPTOR_VERSION (\d+)", HEADER).group(1))
+NEWER = VERSION + 1
 SEEDS = int(os.environ.get("SEEMALLOC_SEEDS", "20"))
 NOTE = """
 #include <stdint.h>
@@ -100,23 +104,22 @@ class Unreadable(OutsideTest):
 
     def test_other_versions(self):
         for number, (fields, version, place, message) in enumerate([
-                (f"{MAGIC}, 3, 4096", 3, 0, "has a descriptor of version 3, this command reads version 2: use the command that belongs"),
-                (f"{MAGIC}, 3, 4096", 2, 0, "version 3 and 4096 bytes, this command reads version 2"),
-                (f"{MAGIC}, 2, 16", 2, 0, "version 2 and 16 bytes, this command reads version 2"),
-                (f"{MAGIC}, 2, 4096", 2, 0, "a descriptor whose fields make no sense"),
-                ("0", 2, 0, "where that leads to there is no descriptor"),
-                ("0", 2, 1 << 30, "where that leads to there is no descriptor"),
+                (f"{MAGIC}, {NEWER}, 4096", NEWER, 0, f"has a descriptor of version {NEWER}, this command reads version {VERSION}: use the command that belongs"),
+                (f"{MAGIC}, {NEWER}, 4096", VERSION, 0, f"version {NEWER} and 4096 bytes, this command reads version {VERSION}"),
+                (f"{MAGIC}, {VERSION}, 16", VERSION, 0, f"version {VERSION} and 16 bytes, this command reads version {VERSION}"),
+                (f"{MAGIC}, {VERSION}, 4096", VERSION, 0, "a descriptor whose fields make no sense"),
+                ("0", VERSION, 0, "where that leads to there is no descriptor"),
+                ("0", VERSION, 1 << 30, "where that leads to there is no descriptor"),
         ]):
             with self.subTest(message), self.shaped(subject=self.compile(f"other{number}", NOTE % (fields, version, place)), library=None) as (process, _):
                 self.both(1, re.escape(message), process.pid)
 
     def test_random_descriptors(self):
-        with open(os.path.join(os.environ["SOURCE_DIR"], "include", "seemalloc_descriptor.h")) as header:
-            count = len(re.findall(r"FIELD\(\w+, \"", header.read()))
+        count = len(re.findall(r"FIELD\(\w+, \"", HEADER))
         for seed in range(6):
             dice = random.Random(seed)
-            fields = ", ".join([MAGIC, "2", "4096"] + [f"{dice.choice([0, 1, 8, 16, 100, 4096, 1 << 20, dice.getrandbits(64)])}u" for _ in range(count)])
-            with self.subTest(seed), self.shaped(subject=self.compile(f"random{seed}", NOTE % (fields, 2, 0)), library=None) as (process, _):
+            fields = ", ".join([MAGIC, str(VERSION), "4096"] + [f"{dice.choice([0, 1, 8, 16, 100, 4096, 1 << 20, dice.getrandbits(64)])}u" for _ in range(count)])
+            with self.subTest(seed), self.shaped(subject=self.compile(f"random{seed}", NOTE % (fields, VERSION, 0)), library=None) as (process, _):
                 self.both(1, "make no sense", process.pid)
 
     @unittest.skipUnless(ROOT, "needs root")
