@@ -15,7 +15,8 @@
 _Static_assert(CLASS_SIZE_ABOVE(CLASS_FIRST_CLOSED - 1) <= FIRST_BYTES && CLASS_SIZE_ABOVE(CLASS_FIRST_CLOSED) > FIRST_BYTES,
                "the next one");
 #define COME_EVERY 20000u /* ns */
-#define COME_AT_ONCE 500u
+#define COME_AT_ONCE 100u
+#define COME_AFTER 5000000u    /* ns without a miss that looks at the clock: then it is watched */
 #define TEND_LONGEST 20000000u /* in one slow path */
 #define RELIEF_TRIES 8         /* times that the program is asked to free something for one request */
 #define ASKED_MOST 256         /* threads at a time */
@@ -341,7 +342,7 @@ static void set_limit(struct cache *cache, unsigned size_class, unsigned count) 
     struct magazine *magazine = &cache->magazine[size_class];
     cache->reserved += class_size(size_class) * ((size_t)count - limit_of(cache, size_class));
     uint64_t bit = (uint64_t)1 << size_class % 64, *open = &cache->open[size_class / 64];
-    *open = count != 0 ? *open | bit : *open & ~bit;
+    store_relaxed(open, count != 0 ? *open | bit : *open & ~bit);
     if (cache->watch != WATCH_NOT) cache->room[size_class] = (uint16_t)count; /* it is open then until watch_on */
     if (count > slots_at(cache, size_class)) {
         move_magazine(cache, size_class, count);
@@ -401,7 +402,7 @@ static void halve(struct cache *cache, unsigned size_class) {
 /* The next class from `size_class` on whose magazine may hold something; CLASS_COUNT: none. */
 static ALWAYS_INLINE unsigned next_open(const struct cache *cache, unsigned size_class) {
     for (unsigned word = size_class / 64; word < sizeof cache->open / sizeof *cache->open; word++) {
-        uint64_t left = cache->open[word] & (word == size_class / 64 ? ~(uint64_t)0 << size_class % 64 : ~(uint64_t)0);
+        uint64_t left = load_relaxed(&cache->open[word]) & (word == size_class / 64 ? ~(uint64_t)0 << size_class % 64 : ~(uint64_t)0);
         if (left != 0) return word * 64 + low_bit(left);
     }
     return CLASS_COUNT;
@@ -488,7 +489,7 @@ static NOINLINE void tend(struct cache *cache, uint64_t now) {
     if (other != cache->arena) arena_tend(other, now, budget);
     if (cache->gives >= CACHE_DRAIN) {
         set_watch(cache, WATCH_DRAIN);
-    } else if (now > cache->come + COME_AT_ONCE / 2 * COME_EVERY) {
+    } else if (now > cache->come + COME_AFTER) {
         set_watch(cache, WATCH_LIGHT);
     }
 }
@@ -996,7 +997,7 @@ void cache_note_peak(void) {
     }
     for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
         if (load_relaxed(&cache->state) == CACHE_FREE) continue;
-        for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
+        for (unsigned size_class = 2; (size_class = next_open(cache, size_class)) < CLASS_COUNT; size_class++) {
             void **top = load_relaxed(&cache->magazine[size_class].top);
             unused += class_size(size_class) * (size_t)(top - bottom_of(cache, size_class, top));
         }

@@ -101,7 +101,7 @@ struct cache {
     ptrdiff_t ceiling;           /* as long as it holds no more than this, idle blocks cost nothing */
     int64_t net[CLASS_COUNT];    /* blocks that came from arenas less those that went back: about what the program holds of the class */
     uint8_t missed[CLASS_COUNT]; /* MISSED_*: saw a miss since the last decay, and since `aged` */
-    uint64_t open[(CLASS_COUNT + 63) / 64]; /* a bit for each class whose magazine may hold something */
+    uint64_t open[(CLASS_COUNT + 63) / 64]; /* a bit for each class whose magazine may hold something; others read it */
     void *narrow[CLASS_COUNT][NARROW_MAX];
     void *wide[CLASS_COUNT][WIDE_MAX];
     void *deep[CLASS_EXACT + 1][DEEP_MAX];
