@@ -313,13 +313,17 @@ unsigned arena_sweep(struct arena *arena, unsigned most); /* a part of it; 0 onl
 
 /* --- serve.c: from anywhere --------------------------------------------------------------------------------------------------------------- */
 
-/* One block with `size` bytes of chunk, mem aligned to `align` (16 at least): from `arena`, the spare, the main arena, or a mapping of its
- * own. NULL if there is no memory. *zeroed is set if it is known to read as zero; who does not ask passes NULL, and may be served faster. Any of them may be asked for by any thread. */
+/* One block with `size` bytes of chunk, mem aligned to `align` (16 at least): from `arena`, the spare, the main arena, or a mapping of its own. NULL if there
+ * is no memory. *zeroed is set to whether it is known to read as zero; who does not ask passes NULL, and pages of holes may move there. Any arena may be asked
+ * for by any thread. */
 void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed);
 
 /* A batch, of `arena` or of one that has much: *count = how many; 0: arena_serve may still have one. Never a mapping: where a fork finds a thread between a
  * batch and a magazine, the child takes what it finds for blocks of arenas. */
 void arena_serve_batch(struct arena *arena, size_t size, unsigned want, void **mem, unsigned *count);
+
+/* What may stay at the top where large blocks come and go. */
+static inline size_t arena_much(const struct arena *arena) { return arena->needed / 3 * 2; }
 
 #define ARENA_LIST_LINE "corrupted double-linked list"
 
@@ -332,12 +336,9 @@ unsigned arena_pop_fast(struct arena *arena, unsigned index, unsigned most, void
 struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk, const char *line);                   /* out of its bin; returns it */
 uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line); /* the tag of the chunk there */
 unsigned arena_merge_backlog(struct arena *arena, unsigned kinds); /* as many as the steps suffice for; how many */
-bool arena_merge_all(struct arena *arena);         /* without the lock: all backlogs, step by step; false if the lock can't be had */
-void arena_receive(struct arena *arena);           /* a part of the inbox, merged or into fast bins */
-bool arena_grow(struct arena *arena, size_t size); /* so that top holds size and a smallest chunk */
-static inline size_t arena_much(const struct arena *arena) {
-    return arena->needed / 3 * 2;
-} /* to keep at the top where large blocks come and go */
+bool arena_merge_all(struct arena *arena);           /* without the lock: all backlogs, step by step; false if the lock can't be had */
+void arena_receive(struct arena *arena);             /* a part of the inbox, merged or into fast bins */
+bool arena_grow(struct arena *arena, size_t size);   /* so that top holds size and a smallest chunk */
 size_t arena_touched_top(const struct arena *arena); /* bytes of top that were handed out since they were last fresh */
 void arena_trim_top(struct arena *arena, size_t threshold, size_t pad);
 void arena_trim_whole_top(struct arena *arena); /* but for its last page, what was never touched as well */

@@ -103,7 +103,7 @@ static void magazines_init(struct cache *cache) {
     cache->watch = WATCH_NOT;
     cache->gives = 0;
     cache->held = cache->peak[0] = cache->peak[1] = cache->low[0] = cache->low[1] = cache->ceiling = 0;
-    memset(cache->open, 0, sizeof cache->open);
+    for (unsigned i = 0; i < sizeof cache->open / sizeof *cache->open; i++) store_relaxed(&cache->open[i], 0);
     set_budget(cache);
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
         struct magazine *magazine = &cache->magazine[size_class];
@@ -907,6 +907,7 @@ static void take_over(struct cache *cache) {
         return;
     }
     cache->left = 0;
+    cache->quiet = false;
     cache->held = (ptrdiff_t)cached_bytes(cache);
     cache->peak[0] = cache->peak[1] = cache->low[0] = cache->low[1] = cache->ceiling = 0;
     cache->gives = 0;
@@ -921,8 +922,11 @@ static void take_over(struct cache *cache) {
 static COLD void empty_left(struct arena *mine, uint64_t time) {
     for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
         uint32_t state = CACHE_LEFT;
-        if (load_acquire(&cache->state) != CACHE_LEFT || (int64_t)(load_relaxed(&cache->aged) - time) > 0) continue;
-        if (!cas_acq_rel(&cache->state, &state, CACHE_LIVE)) continue;
+        if (load_relaxed(&cache->state) != CACHE_LEFT || !cas_acq_rel(&cache->state, &state, CACHE_LIVE)) continue;
+        if ((int64_t)(cache->aged - time) > 0) {
+            store_release(&cache->state, CACHE_LEFT);
+            continue;
+        }
         sub_relaxed(&left_bytes, cache->left);
         cache->left = 0;
         cache->arena = mine;
