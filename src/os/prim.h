@@ -34,8 +34,9 @@ bool prim_name(void *start, size_t size, const char *name);
 /* Grows or shrinks a mapping, moving it if it must. NULL if refused; the old mapping is then as it was. */
 void *prim_remap(void *start, size_t old_size, size_t new_size);
 
-/* The pages of [from, from + size) become those of [to, to + size), whose own are gone; where they were reads as zero. Both are usable, and so is the page behind
- * the former. False: the system does not do it there, and nothing has changed but that the latter may read as zero. */
+/* The pages of [from, from + size) become those of [to, to + size), whose own are gone; where they were reads as zero. What they hold is nobody's: the first page
+ * may come empty. Both are usable, and so is the page behind the former. False: the system does not do it there, or memory is locked there; what either holds
+ * may have become zero. */
 bool prim_move(void *from, void *to, size_t size);
 
 /* Sleeps while *word == expected, at most `nanoseconds` (0: without limit). May wake early. */

@@ -142,10 +142,12 @@ void *prim_remap(void *start, size_t old_size, size_t new_size) {
     return failed(at) ? NULL : (void *)at;
 }
 
-/* Before Linux 6.17 the target is unmapped before it turns out that the source is more than one mapping. So first the source is asked to grow where it is: it
- * can't, for the page behind it is ours, but where it is more than one mapping the error is another. */
+/* Where memory is locked the place that the pages leave would not be any more: one page is given back first, which is refused there. And before Linux 6.17 the
+ * target is unmapped before it turns out that the source is more than one mapping: so the source is asked to grow where it is. It can't, for the page behind it
+ * is ours, but where it is more than one mapping the error is another. */
 bool prim_move(void *from, void *to, size_t size) {
     long flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+    if (!prim_discard(from, prim_page_size())) return false;
     if (raw(SYS_mremap, (long)from, (long)size, (long)(size + prim_page_size()), 0, 0, 0) != -ENOMEM) return false;
     if (!failed(raw(SYS_mremap, (long)from, (long)size, (long)size, flags, (long)to, 0))) return true;
     long again = raw(SYS_mmap, (long)to, (long)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);

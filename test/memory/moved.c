@@ -1,11 +1,13 @@
 /* moved.c: large blocks of mixed lifetimes: pages of holes move to new blocks instead of going back and coming anew. Each page of a block is marked when it is
  * handed out and read when it is freed; every fourth comes from calloc and must be zero. Counted are page faults, mappings and resident pages.
- * usage: moved THREADS MIB: blocks of 64 KiB to so many MiB. SPDX-License-Identifier: MIT */
+ * usage: moved THREADS MIB [locked]: blocks of 64 KiB to so many MiB; locked: with all memory locked, where nothing may move: what it left would not be locked.
+ * SPDX-License-Identifier: MIT */
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 
@@ -84,7 +86,12 @@ static bool kernel_moves(void) {
 int main(int argc, char **argv) {
     unsigned threads = argc > 1 ? (unsigned)atoi(argv[1]) : 1;
     size_t mib = argc > 2 ? (size_t)atoi(argv[2]) : 16;
+    bool locked = argc > 3;
     for (int i = 0; i < 2; i++) free(malloc((32 << 20) - 64)); /* the threshold has slid */
+    if (locked && mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
+        printf("memory can't be locked: skipped\n");
+        return 77;
+    }
     size_t before = faults();
     for (unsigned i = 0; i < threads; i++) {
         works[i].seed = i + 1;
@@ -105,8 +112,9 @@ int main(int argc, char **argv) {
     uint64_t moves = stats.calls[SEEMALLOC_CALL_MREMAP_MOVE];
     printf("%zu pages written, %zu live at most: %zu faults, %zu resident at the end, %zu mappings of %zu, %llu moves\n", written, peak,
            made, resident, vmas.found, pages_vmas_allowed(vmas), (unsigned long long)moves);
-    bool bad = vmas.found > pages_vmas_allowed(vmas) || resident > peak + peak / 4;
-    if (kernel_moves()) bad |= (mib > 4 && moves == 0) || made > (threads == 1 ? 2 : 3) * peak; /* small ones fit well enough without */
+    bool bad = vmas.found > pages_vmas_allowed(vmas) || (!locked && resident > peak + peak / 4) || (locked && moves != 0);
+    if (kernel_moves() && !locked)
+        bad |= (mib > 4 && moves == 0) || made > (threads == 1 ? 2 : 3) * peak; /* small ones fit well enough without */
     if (bad) printf("FAILED\n");
     for (unsigned i = 0; i < threads; i++) {
         for (unsigned k = 0; k < SLOTS; k++) {
