@@ -117,16 +117,16 @@ size_t move_pages(struct span from, bool last, struct span to, size_t least, uns
 }
 
 bool move_discard(struct span span, enum seemalloc_call reason) {
-    if (load_relaxed(&move_known.count) != 0 && !load_relaxed(&os_names) && lock_enter(&move_lock)) {
-        uintptr_t shift;
-        struct ranges after;
-        bool apart = span_size(in_one(span, false, &shift)) != span_size(span) || shift != 0;
-        bool done = apart && with_range(&move_known, &after, (uintptr_t)span.from, (uintptr_t)span.to, 0) &&
-                    mappings_of(&after) <= mappings_of(&move_known) && renew(&after, (uintptr_t)span.from, (uintptr_t)span.to, reason);
-        lock_leave(&move_lock);
-        if (done) return true;
-    }
-    return os_discard(span.from, span_size(span), reason);
+    if (!os_discard(span.from, span_size(span), reason)) return false;
+    if (load_relaxed(&move_known.count) == 0 || load_relaxed(&os_names) || !lock_enter(&move_lock)) return true;
+    uintptr_t shift;
+    struct ranges after;
+    bool apart = span_size(in_one(span, false, &shift)) != span_size(span) || shift != 0;
+    if (apart && with_range(&move_known, &after, (uintptr_t)span.from, (uintptr_t)span.to, 0) &&
+        mappings_of(&after) <= mappings_of(&move_known))
+        renew(&after, (uintptr_t)span.from, (uintptr_t)span.to, reason);
+    lock_leave(&move_lock);
+    return true;
 }
 
 void move_forget(const void *from, const void *to) {

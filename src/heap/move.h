@@ -27,7 +27,7 @@
  * too many mappings already, or the system does not do it. */
 size_t move_pages(struct span from, bool last, struct span to, size_t least, unsigned calls);
 
-/* As os_discard, for what may have been moved. */
+/* As os_discard, for what may have been moved; refused where memory is locked. */
 bool move_discard(struct span span, enum seemalloc_call reason);
 
 /* [from, to) is not the allocator's any more. */
