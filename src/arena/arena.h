@@ -293,8 +293,8 @@ bool arena_trim(struct arena *arena, size_t pad, bool purge);
 /* The same and more at the limit: nothing is left at the top, touched or not. */
 void arena_give_back(struct arena *arena);
 
-/* After a large request: pages of holes, up to arena->surplus bytes, move to `into`, the pages of the new block that nobody has touched yet; what can't goes
- * back. Takes the lock. */
+/* After a large request: pages of holes move to `into`, the pages of the new block that nobody has touched yet; then as many go back as arena->surplus is more
+ * than that. Takes the lock. */
 void arena_make_up(struct arena *arena, struct span into);
 
 /* From time to time, by any thread: ends the arena's window if it lasted long enough at `now`, and gives back what is due, in calls that begin within
@@ -322,9 +322,6 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed);
  * batch and a magazine, the child takes what it finds for blocks of arenas. */
 void arena_serve_batch(struct arena *arena, size_t size, unsigned want, void **mem, unsigned *count);
 
-/* What may stay at the top where large blocks come and go. */
-static inline size_t arena_much(const struct arena *arena) { return arena->needed / 3 * 2; }
-
 #define ARENA_LIST_LINE "corrupted double-linked list"
 
 /* --- within the arena layer; the lock is held ------------------------------------------------------------------------------------------ */
@@ -336,9 +333,11 @@ unsigned arena_pop_fast(struct arena *arena, unsigned index, unsigned most, void
 struct chunk *arena_take_out(struct arena *arena, struct chunk *chunk, const char *line);                   /* out of its bin; returns it */
 uint32_t arena_check_behind(struct arena *arena, const struct chunk *chunk, size_t size, const char *line); /* the tag of the chunk there */
 unsigned arena_merge_backlog(struct arena *arena, unsigned kinds); /* as many as the steps suffice for; how many */
-bool arena_merge_all(struct arena *arena);           /* without the lock: all backlogs, step by step; false if the lock can't be had */
-void arena_receive(struct arena *arena);             /* a part of the inbox, merged or into fast bins */
-bool arena_grow(struct arena *arena, size_t size);   /* so that top holds size and a smallest chunk */
+bool arena_merge_all(struct arena *arena);         /* without the lock: all backlogs, step by step; false if the lock can't be had */
+void arena_receive(struct arena *arena);           /* a part of the inbox, merged or into fast bins */
+bool arena_grow(struct arena *arena, size_t size); /* so that top holds size and a smallest chunk */
+/* What may stay at the top where large blocks come and go. */
+static inline size_t arena_much(const struct arena *arena) { return arena->needed / 3 * 2; }
 size_t arena_touched_top(const struct arena *arena); /* bytes of top that were handed out since they were last fresh */
 void arena_trim_top(struct arena *arena, size_t threshold, size_t pad);
 void arena_trim_whole_top(struct arena *arena); /* but for its last page, what was never touched as well */

@@ -24,7 +24,7 @@
 #define WAITS_MOST 50
 #define HOLE_LEAST KIB(64) /* that makes up for growth */
 #define MOVE_SHARE 50      /* of what was once needed is moved at least: each piece may be a mapping of its own */
-#define UNMOVED_MOST 8
+#define UNMOVED_MOST 8     /* chunks of which nothing can be moved, in a pass */
 #define TEND_LEAST KIB(64) /* of the top, and of what is held */
 #define REGRET_WINDOWS 32  /* what went back within one to two times so many of them counts for regret, */
 #define REGRET_SHARE 32    /* if this share of it is wanted again in one */
@@ -117,8 +117,8 @@ struct pass {
     size_t enough;     /* bytes that shall go back */
     size_t gone;       /* that did */
     size_t part;       /* in one call */
-    struct span into;  /* unless empty: pages move there instead, until it is full, */
-    size_t least_move; /* so many at a time */
+    size_t least_move; /* 0, or pages move instead, so many bytes at a time at least, */
+    struct span into;  /* there, until it is full */
     unsigned unmoved;  /* chunks that had to be left: those pages lie in small pieces, mostly */
     unsigned waits;    /* for others who purge */
     bool refused;      /* the system said no (locked in memory, say), or the lock could not be had: over */
@@ -173,7 +173,6 @@ static bool purge_next(struct arena *arena, struct pass *pass) {
     if (pass->least_move != 0) wanted = span_size(pass->into);
     struct span clean = arena->purged, part = part_of(pages_of(chunk), clean, wanted);
     lock_leave(&arena->lock);
-    uint64_t before = os_clock();
     bool done;
     if (pass->least_move != 0) {
         bool last = part.to == clean.from;
@@ -183,10 +182,11 @@ static bool purge_next(struct arena *arena, struct pass *pass) {
         done = moved != 0;
         if (!done) pass->size = chunk_size(chunk) - CHUNK_ALIGN; /* the next smaller one */
     } else {
+        uint64_t before = os_clock();
         done = move_discard(part, SEEMALLOC_CALL_MADVISE_PURGE);
-    }
-    if (span_size(part) == pass->part) {
-        pass->part = os_clock() - before < PURGE_SHORT ? min_size(2 * pass->part, PURGE_PART_MOST) : PURGE_PART_LEAST;
+        if (span_size(part) == pass->part) {
+            pass->part = os_clock() - before < PURGE_SHORT ? min_size(2 * pass->part, PURGE_PART_MOST) : PURGE_PART_LEAST;
+        }
     }
     if (done) {
         if (part.to != clean.from) arena->purged.to = part.to;

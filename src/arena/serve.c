@@ -28,8 +28,8 @@ static struct arena *next_lender(const struct arena *borrower, uint32_t *looked)
 }
 
 /* The whole pages of the block in `pages`. */
-static struct span within(const char *mem, struct span pages) {
-    const char *end = (const char *)chunk_next(chunk_of((void *)(uintptr_t)mem));
+static struct span within(char *mem, struct span pages) {
+    char *end = (char *)chunk_next(chunk_of(mem));
     char *from = (char *)align_up((size_t)(pages.from > mem ? pages.from : mem), os_page_size());
     char *to = (char *)align_down((size_t)(pages.to < end ? pages.to : end), os_page_size());
     return from < to ? (struct span){from, to} : (struct span){NULL, NULL};

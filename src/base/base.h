@@ -30,7 +30,7 @@ static inline unsigned min_unsigned(unsigned a, unsigned b) { return a < b ? a :
 static inline unsigned max_unsigned(unsigned a, unsigned b) { return a > b ? a : b; }
 static inline size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
-/* Index of the highest set bit; n must not be 0. */
+/* Index of the lowest set bit, and of the highest; n must not be 0. */
 static inline unsigned low_bit(uint64_t n) { return (unsigned)__builtin_ctzll(n); }
 static inline unsigned top_bit(uint64_t n) { return 63u ^ (unsigned)__builtin_clzll(n); } /* a subtraction gcc would keep */
 

@@ -91,6 +91,8 @@ static void set_budget(struct cache *cache) {
     cache->swing = live <= 1 ? max_size(heaps / CACHE_SWING_SHARE, CACHE_SWING_LEAST) : heaps / CACHE_SWING_SHARE / live;
 }
 
+static void forget_waves(struct cache *cache) { cache->peak[0] = cache->peak[1] = cache->low[0] = cache->low[1] = cache->ceiling = 0; }
+
 static void magazines_init(struct cache *cache) {
     store_relaxed(&cache->torn, 1);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -102,7 +104,8 @@ static void magazines_init(struct cache *cache) {
     cache->quiet = false;
     cache->watch = WATCH_NOT;
     cache->gives = 0;
-    cache->held = cache->peak[0] = cache->peak[1] = cache->low[0] = cache->low[1] = cache->ceiling = 0;
+    cache->held = 0;
+    forget_waves(cache);
     for (unsigned i = 0; i < sizeof cache->open / sizeof *cache->open; i++) store_relaxed(&cache->open[i], 0);
     set_budget(cache);
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) {
@@ -139,7 +142,7 @@ static struct cache *cache_new(void) {
 }
 
 static void take_over(struct cache *cache);
-static void empty_left(struct arena *mine, uint64_t time);
+static void empty_left(struct arena *mine, uint64_t now, uint64_t decay);
 
 static NOINLINE struct cache *cache_begin(void) {
     cache_init();
@@ -459,7 +462,7 @@ static void shed(struct cache *cache, uint64_t now) {
     cache->aged = now;
     cache->quiet = quiet;
     if (quiet) { /* whatever came in waves does so no more */
-        cache->peak[0] = cache->peak[1] = cache->low[0] = cache->low[1] = cache->ceiling = 0;
+        forget_waves(cache);
         cache->budget = min_size(cache->budget, CACHE_BYTES_QUIET);
     }
     for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
@@ -482,7 +485,7 @@ static NOINLINE void tend(struct cache *cache, uint64_t now) {
     background_poke();
     uint64_t budget = since / 8 < TEND_LONGEST ? since / 8 : TEND_LONGEST;
     if ((now - cache->aged) / 1000000 >= decay) shed(cache, now);
-    if (UNLIKELY(load_relaxed(&left_bytes) != 0)) empty_left(cache->arena, now - decay * 1000000);
+    if (UNLIKELY(load_relaxed(&left_bytes) != 0)) empty_left(cache->arena, now, decay);
     depot_tend(cache->arena, now);
     arena_tend(cache->arena, now, budget);
     struct arena *other = arena_of_id(cache->turns / CACHE_TEND % load_acquire(&seal.arenas));
@@ -687,7 +690,7 @@ COLD bool cache_relieve(size_t needed, unsigned *tries) {
         flush_all(cache);
         slow_leave(cache);
     }
-    empty_left(arena_mine(cache), os_clock());
+    empty_left(arena_mine(cache), os_clock(), 0);
     depot_empty(arena_mine(cache));
     retain_release();
     if (!limited) {
@@ -909,7 +912,7 @@ static void take_over(struct cache *cache) {
     cache->left = 0;
     cache->quiet = false;
     cache->held = (ptrdiff_t)cached_bytes(cache);
-    cache->peak[0] = cache->peak[1] = cache->low[0] = cache->low[1] = cache->ceiling = 0;
+    forget_waves(cache);
     cache->gives = 0;
     memset(cache->net, 0, sizeof cache->net);
     memset(cache->missed, 0, sizeof cache->missed);
@@ -918,12 +921,12 @@ static void take_over(struct cache *cache) {
     set_budget(cache);
 }
 
-/* Caches that were left at `time` or before are emptied by another thread. */
-static COLD void empty_left(struct arena *mine, uint64_t time) {
+/* Caches that were left `decay` milliseconds ago or before are emptied by another thread. */
+static COLD void empty_left(struct arena *mine, uint64_t now, uint64_t decay) {
     for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
         uint32_t state = CACHE_LEFT;
         if (load_relaxed(&cache->state) != CACHE_LEFT || !cas_acq_rel(&cache->state, &state, CACHE_LIVE)) continue;
-        if ((int64_t)(cache->aged - time) > 0) {
+        if ((int64_t)(now - cache->aged) / 1000000 < (int64_t)decay) {
             store_release(&cache->state, CACHE_LEFT);
             continue;
         }
@@ -937,10 +940,12 @@ static COLD void empty_left(struct arena *mine, uint64_t time) {
 
 static void cache_close(struct cache *cache) {
     bool left = leave_magazines(cache);
-    for (unsigned size_class = 2; size_class < DEPOT_SLOTS && !left; size_class++) {
-        while (count_of(cache, size_class) != 0) flush_older(cache, size_class, TRANSIT_MAX, true);
+    if (!left) {
+        for (unsigned size_class = 2; size_class < DEPOT_SLOTS; size_class++) {
+            while (count_of(cache, size_class) != 0) flush_older(cache, size_class, TRANSIT_MAX, true);
+        }
+        flush_all(cache);
     }
-    if (!left) flush_all(cache);
     if (load_relaxed(&live_caches) != 0) sub_relaxed(&live_caches, 1); /* 0: forked by a signal handler just now */
     struct arena *arena = cache->arena;
     store_release(&cache->state, left ? CACHE_LEFT : CACHE_FREE);
@@ -956,8 +961,9 @@ static void thread_exit(void *value) {
 
 void cache_flush(void) {
     struct cache *cache = cache_self;
-    if (load_relaxed(&left_bytes) != 0) empty_left(cache == &cache_none || cache == &cache_dead ? &arena_main : cache->arena, os_clock());
-    if (cache == &cache_none || cache == &cache_dead || !slow_enter(cache)) return;
+    bool has_one = cache != &cache_none && cache != &cache_dead;
+    if (load_relaxed(&left_bytes) != 0) empty_left(has_one ? cache->arena : &arena_main, os_clock(), 0);
+    if (!has_one || !slow_enter(cache)) return;
     flush_all(cache);
     slow_leave(cache);
 }
@@ -1052,16 +1058,15 @@ COLD void cache_fork_child(void) {
 
 /* Brings one home on a slow path. */
 static COLD void reclaim_orphan(void) {
-    for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
-        uint32_t state = CACHE_ORPHAN;
-        if (load_relaxed(&cache->state) != CACHE_ORPHAN || !cas_acq_rel(&cache->state, &state, CACHE_LIVE)) continue;
-        sub_relaxed(&orphans, 1);
-        cache->watch = WATCH_LIGHT; /* it may have been about to change: nothing is taken for granted */
-        send_home(cache, ARENA_MERGED);
-        flush_all(cache);
-        cache->left = 0;
-        store_release(&cache->state, CACHE_FREE);
+    struct cache *cache = cache_claim(CACHE_ORPHAN);
+    if (cache == NULL) {
+        store_relaxed(&orphans, 0);
         return;
     }
-    store_relaxed(&orphans, 0);
+    sub_relaxed(&orphans, 1);
+    cache->watch = WATCH_LIGHT; /* it may have been about to change: nothing is taken for granted */
+    send_home(cache, ARENA_MERGED);
+    flush_all(cache);
+    cache->left = 0;
+    store_release(&cache->state, CACHE_FREE);
 }

@@ -176,11 +176,11 @@ static ALWAYS_INLINE size_t sized_from(const struct bins *bins, size_t i) {
     uint64_t bits = bins->sized[word] & ~0ull << i % 64, words = bins->sized_words & ~1ull << word;
     if (bits == 0 && words == 0) return 0;
     /* Either is as likely: no branch. */
-    size_t above = (unsigned)__builtin_ctzll(words | 1ull << 63);
+    size_t above = low_bit(words | 1ull << 63);
     uint64_t bits_above = bins->sized[above];
     word = bits != 0 ? word : above;
     bits = bits != 0 ? bits : bits_above;
-    return word * 64 + (unsigned)__builtin_ctzll(bits);
+    return word * 64 + low_bit(bits);
 }
 
 static ALWAYS_INLINE struct chunk *sized_first(const struct bins *bins, size_t i) {
@@ -484,7 +484,7 @@ unsigned bin_next_used(const struct bins *bins, unsigned index) {
     for (unsigned word = index / 64; word < BIN_COUNT / 64; word++) {
         uint64_t bits = bins->bitmap[word];
         if (word == index / 64) bits &= ~0ull << index % 64;
-        if (bits != 0) return word * 64 + (unsigned)__builtin_ctzll(bits);
+        if (bits != 0) return word * 64 + low_bit(bits);
     }
     return 0;
 }

@@ -137,6 +137,7 @@ void move_forget(const void *from, const void *to) {
     lock_leave(&move_lock);
 }
 
+/* A table that was just changing may be wrong, which costs moves and mappings, no more. */
 void move_fork_child(void) {
     if (lock_settle_in_child(&move_lock)) store_relaxed(&move_lock.word, LOCK_FREE);
 }

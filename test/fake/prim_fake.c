@@ -387,20 +387,28 @@ bool prim_make_usable(void *start, size_t size) {
     return done;
 }
 
-bool prim_make_unusable(void *start, size_t size) {
+/* A new mapping over what is there, and must be usable if the new one is. */
+static bool map_over(enum fake_call call, const char *what, void *start, size_t size, enum access access) {
     int saved = errno;
     pthread_mutex_lock(&mutex);
-    check_range("make_unusable of what isn't mapped", start, size, false, false);
-    bool done = !refused(FAKE_UNUSABLE);
+    check_range(what, start, size, access == USABLE, access == USABLE);
+    bool done = !refused(call);
     if (done) {
-        int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
-        if (mmap(start, size, PROT_NONE, flags, -1, 0) == MAP_FAILED) violation("mmap", start, size);
-        extents_assign((uintptr_t)start, (uintptr_t)start + size, RESERVED, NULL); /* a new mapping over it */
+        int protection = access == USABLE ? PROT_READ | PROT_WRITE : PROT_NONE;
+        int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | (access == USABLE ? 0 : MAP_NORESERVE);
+        if (mmap(start, size, protection, flags, -1, 0) == MAP_FAILED) violation("mmap", start, size);
+        extents_assign((uintptr_t)start, (uintptr_t)start + size, access, NULL);
     }
     pthread_mutex_unlock(&mutex);
     errno = saved;
     return done;
 }
+
+bool prim_make_unusable(void *start, size_t size) {
+    return map_over(FAKE_UNUSABLE, "make_unusable of what isn't mapped", start, size, RESERVED);
+}
+
+bool prim_renew(void *start, size_t size) { return map_over(FAKE_RENEW, "renewal of what isn't usable", start, size, USABLE); }
 
 bool prim_discard(void *start, size_t size) {
     int saved = errno;
@@ -408,21 +416,6 @@ bool prim_discard(void *start, size_t size) {
     check_range("discard of what isn't usable", start, size, true, true);
     bool done = !refused(FAKE_DISCARD);
     if (done && madvise(start, size, MADV_DONTNEED) != 0) violation("madvise", start, size);
-    pthread_mutex_unlock(&mutex);
-    errno = saved;
-    return done;
-}
-
-bool prim_renew(void *start, size_t size) {
-    int saved = errno;
-    pthread_mutex_lock(&mutex);
-    check_range("renewal of what isn't usable", start, size, true, true);
-    bool done = !refused(FAKE_RENEW);
-    if (done) {
-        int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
-        if (mmap(start, size, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED) violation("mmap", start, size);
-        extents_assign((uintptr_t)start, (uintptr_t)start + size, USABLE, NULL); /* a new mapping over it */
-    }
     pthread_mutex_unlock(&mutex);
     errno = saved;
     return done;
