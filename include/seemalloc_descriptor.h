@@ -186,7 +186,9 @@ extern "C" {
     FIELD(cache_swing, "offset, 64 bits: what the limits may add up to beyond cache_budget meanwhile")                                     \
     FIELD(region_pools,                                                                                                                    \
           "address: of a pointer to the newest pool, region_pool bytes of descriptions, whose region_next is that of an older one")        \
-    FIELD(depot_pages, "address: of a pointer to the newest page of batches, whose first word leads to an older one")
+    FIELD(depot_pages, "address: of a pointer to the newest page of batches, whose first word leads to an older one")                      \
+    FIELD(cache_reserved_small, "offset, 64 bits: cache_reserved of the exact classes alone")                                              \
+    FIELD(cache_idle, "offset, 64 bits: what the limits of the other classes may add up to beyond cache_budget")
 
 struct seemalloc_descriptor {
 #define SEEMALLOC_DESCRIPTOR_FIELD(name, sentence) uint64_t name;

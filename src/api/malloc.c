@@ -17,6 +17,8 @@
 #include "os/report.h"
 #include "trace/trace.h"
 
+#define SHRUNK_MOVES (KIB(16) + CHUNK_HEADER) /* chunks up to this size */
+
 /* The one place where a failure becomes errno. */
 static COLD void *no_memory(void) {
     errno = ENOMEM;
@@ -118,6 +120,15 @@ static void *move(void *mem, size_t usable, size_t bytes) {
     return copy;
 }
 
+/* A block that shrinks by much moves: cut where it stands, it would be a small block among large ones, and break the hole that the next of those needs. */
+static void *move_small(void *mem, size_t usable, size_t old_size, size_t size, size_t bytes) {
+    if (size > SHRUNK_MOVES || size >= old_size / 2 || old_size <= CLASS_EXACT_SIZE || load_relaxed(&os_counters.limit) != 0) return NULL;
+    int saved = errno;
+    void *copy = move(mem, usable, bytes);
+    errno = saved;
+    return copy;
+}
+
 #ifdef SEEMALLOC_TRACE
 static void *reallocate(void *mem, size_t bytes);
 
@@ -160,6 +171,8 @@ REALLOC(void *mem, size_t bytes) {
         return moved != NULL ? moved : move(mem, usable, bytes);
     }
     if (UNLIKELY(size >= CHUNK_MAX)) return no_memory();
+    void *moved = move_small(mem, usable, head_size(head), size, bytes);
+    if (moved != NULL) return moved;
     return cache_resize(mem, head_size(head), size) ? mem : move(mem, usable, bytes);
 }
 

@@ -315,12 +315,12 @@ unsigned arena_sweep(struct arena *arena, unsigned most); /* a part of it; 0 onl
 
 /* One block with `size` bytes of chunk, mem aligned to `align` (16 at least): from `arena`, the spare, the main arena, or a mapping of its own. NULL if there
  * is no memory. *zeroed is set to whether it is known to read as zero; who does not ask passes NULL, and pages of holes may move there. Any arena may be asked
- * for by any thread. */
-void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed);
+ * for by any thread. `idle`: the caller holds free blocks that it gives back first and then asks again; NULL if nothing fits that lies free in the arena. */
+void *arena_serve(struct arena *arena, size_t size, size_t align, bool idle, bool *zeroed);
 
 /* A batch, of `arena` or of one that has much: *count = how many; 0: arena_serve may still have one. Never a mapping: where a fork finds a thread between a
- * batch and a magazine, the child takes what it finds for blocks of arenas. */
-void arena_serve_batch(struct arena *arena, size_t size, unsigned want, void **mem, unsigned *count);
+ * batch and a magazine, the child takes what it finds for blocks of arenas. `idle` as before. */
+void arena_serve_batch(struct arena *arena, size_t size, unsigned want, bool idle, void **mem, unsigned *count);
 
 #define ARENA_LIST_LINE "corrupted double-linked list"
 

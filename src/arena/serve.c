@@ -49,12 +49,13 @@ static void *map(size_t size, size_t align, bool *zeroed) {
     return mapped_alloc(size, align, zeroed != NULL ? zeroed : &ignored);
 }
 
-void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) {
+void *arena_serve(struct arena *arena, size_t size, size_t align, bool idle, bool *zeroed) {
     void *mem = NULL;
     struct fresh fresh = {0};
     if (UNLIKELY(size >= CHUNK_MAX || align >= CHUNK_MAX - size)) return NULL;
     bool much = depot_is_much(size); /* it shall be there when all is merged */
-    enum arena_status status = ask(arena, size, align, much ? 0 : MEANS_MERGE | MEANS_MAP, &mem, &fresh);
+    enum arena_status status = ask(arena, size, align, much || idle ? 0 : MEANS_MERGE | MEANS_MAP, &mem, &fresh);
+    if (status == ARENA_FULL && idle) return NULL;
     if (status == ARENA_FULL && much) {
         depot_empty(arena);
         status = ask(arena, size, align, MEANS_MERGE | MEANS_MAP, &mem, &fresh);
@@ -93,10 +94,11 @@ void *arena_serve(struct arena *arena, size_t size, size_t align, bool *zeroed) 
     return map(size, align, zeroed);
 }
 
-void arena_serve_batch(struct arena *arena, size_t size, unsigned want, void **mem, unsigned *count) {
+void arena_serve_batch(struct arena *arena, size_t size, unsigned want, bool idle, void **mem, unsigned *count) {
     store_relaxed(count, 0);
     bool much = depot_is_much(size);
-    enum arena_status status = arena_take(arena, size, want, much ? 0 : MEANS_MERGE, mem, count);
+    enum arena_status status = arena_take(arena, size, want, much || idle ? 0 : MEANS_MERGE, mem, count);
+    if (status == ARENA_FULL && idle) return;
     if (status == ARENA_FULL && much) {
         depot_empty(arena);
         status = arena_take(arena, size, want, MEANS_MERGE, mem, count);

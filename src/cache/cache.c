@@ -87,6 +87,8 @@ static void set_budget(struct cache *cache) {
     size_t small = min_size(max_size(heaps / CACHE_ONE_SMALL_SHARE, CACHE_ONE_LEAST), CACHE_ONE_SMALL);
     size_t most = min_size(max_size(heaps / CACHE_ONE_SHARE, small), CACHE_ONE_MOST);
     cache->budget = min_size(max_size(share, CACHE_BYTES_MIN), most);
+    size_t idle = heaps / CACHE_IDLE_SHARE / (live > 1 ? live * live : 1);
+    cache->idle = idle >= CACHE_IDLE_ROOM ? idle : 0;
     /* The waves of several threads need not come at the same time. */
     cache->swing = live <= 1 ? max_size(heaps / CACHE_SWING_SHARE, CACHE_SWING_LEAST) : heaps / CACHE_SWING_SHARE / live;
 }
@@ -100,7 +102,7 @@ static void magazines_init(struct cache *cache) {
     cache->classes = wanted ? class_above(request_size(conf_get(CONF_TCACHE_MAX))) + 1 : 0;
     cache->settings = load_relaxed(&settings);
     cache->left = 0;
-    cache->reserved = 0;
+    cache->reserved = cache->reserved_small = 0;
     cache->quiet = false;
     cache->watch = WATCH_NOT;
     cache->gives = 0;
@@ -251,9 +253,8 @@ static void flush_older(struct cache *cache, unsigned size_class, unsigned n, bo
     send_home(cache, park ? ARENA_FAST : ARENA_MERGED);
 }
 
-/* Everything leaves, of all classes at once, to be merged. */
-static void flush_all(struct cache *cache) {
-    unsigned size_class = 2;
+/* Everything leaves, of all classes from this one on at once, to be merged. */
+static void flush_from(struct cache *cache, unsigned size_class) {
     while (size_class < CLASS_COUNT) {
         unsigned n = 0;
         store_relaxed(&cache->torn, 1);
@@ -274,6 +275,8 @@ static void flush_all(struct cache *cache) {
         send_home(cache, ARENA_MERGED);
     }
 }
+
+static void flush_all(struct cache *cache) { flush_from(cache, 2); }
 
 /* --- limits ------------------------------------------------------------------------------------------------------------------------------------ */
 
@@ -343,7 +346,9 @@ static bool may_come(struct cache *cache, uint64_t now) {
 
 static void set_limit(struct cache *cache, unsigned size_class, unsigned count) {
     struct magazine *magazine = &cache->magazine[size_class];
-    cache->reserved += class_size(size_class) * ((size_t)count - limit_of(cache, size_class));
+    size_t more = class_size(size_class) * ((size_t)count - limit_of(cache, size_class));
+    cache->reserved += more;
+    if (size_class <= CLASS_EXACT) cache->reserved_small += more;
     uint64_t bit = (uint64_t)1 << size_class % 64, *open = &cache->open[size_class / 64];
     store_relaxed(open, count != 0 ? *open | bit : *open & ~bit);
     if (cache->watch != WATCH_NOT) cache->room[size_class] = (uint16_t)count; /* it is open then until watch_on */
@@ -354,10 +359,13 @@ static void set_limit(struct cache *cache, unsigned size_class, unsigned count) 
     }
 }
 
+/* Blocks of a medium class that the program holds for each that may lie idle. */
+static ALWAYS_INLINE unsigned share_medium(const struct cache *cache) { return cache->idle != 0 ? SHARE_MEDIUM_IDLE : SHARE_MEDIUM; }
+
 /* Whether the class has no magazine and would not get one now: medium sizes of which the program holds few. (A shared arena is looked at each time.) */
 static ALWAYS_INLINE bool stays_closed(struct cache *cache, unsigned size_class) {
     return size_class >= CLASS_FIRST_CLOSED && limit_of(cache, size_class) == 0 &&
-           (uint64_t)(cache->net[size_class] + SHARE_MEDIUM - 1) < 2 * SHARE_MEDIUM - 1 && !below_ceiling(cache, 0) &&
+           (uint64_t)(cache->net[size_class] + share_medium(cache) - 1) < 2 * share_medium(cache) - 1 && !below_ceiling(cache, 0) &&
            load_relaxed(&cache->arena->threads) == 1;
 }
 
@@ -373,13 +381,14 @@ static ALWAYS_INLINE bool passes_by(struct cache *cache, unsigned size_class) {
 static void widen(struct cache *cache, unsigned size_class) {
     if (cache->watch == WATCH_DRAIN) return;
     size_t held = (size_t)(cache->net[size_class] < 0 ? -cache->net[size_class] : cache->net[size_class]);
-    unsigned share = (unsigned)min_size(held / (size_class <= CLASS_EXACT ? SHARE_SMALL : SHARE_MEDIUM), WIDE_MAX);
+    unsigned share = (unsigned)min_size(held / (size_class <= CLASS_EXACT ? SHARE_SMALL : share_medium(cache)), WIDE_MAX);
     unsigned now = limit_of(cache, size_class);
     bool below = below_ceiling(cache, 0);
     if (now >= share && !below && (now != 0 || size_class >= CLASS_FIRST_CLOSED)) return;
-    size_t size = class_size(size_class), room = below ? cache->budget + cache->swing : cache->budget;
-    bool modest = now == 0 && size_class <= CLASS_EXACT;
-    if (!modest && cache->reserved + size > room) return;
+    bool exact = size_class <= CLASS_EXACT, modest = now == 0 && exact;
+    size_t size = class_size(size_class), room = cache->budget + max_size(below ? cache->swing : 0, exact ? 0 : cache->idle);
+    size_t reserved = exact && !below ? cache->reserved_small : cache->reserved;
+    if (!modest && reserved + size > room) return;
     unsigned most = count_max(size_class), wanted = 2 * now;
     if (now == 0 || !below) {
         unsigned first = count_first(size_class);
@@ -387,7 +396,7 @@ static void widen(struct cache *cache, unsigned size_class) {
         if (now == 0) wanted = max_unsigned(first, 1);
     }
     wanted = min_unsigned(wanted, most);
-    if (wanted <= now || (!modest && cache->reserved + size * (wanted - now) > room)) return;
+    if (wanted <= now || (!modest && reserved + size * (wanted - now) > room)) return;
     set_limit(cache, size_class, wanted);
 }
 
@@ -415,7 +424,7 @@ static ALWAYS_INLINE unsigned next_open(const struct cache *cache, unsigned size
 static NOINLINE void decay(struct cache *cache) {
     if (cache->misses - cache->misses_aged >= CACHE_QUIET) cache->quiet = false;
     if (!cache->quiet) set_budget(cache);
-    bool over = cache->reserved > cache->budget && !below_ceiling(cache, 0);
+    bool over = (cache->reserved_small > cache->budget || cache->reserved > cache->budget + cache->idle) && !below_ceiling(cache, 0);
     for (unsigned size_class = 2; (size_class = next_open(cache, size_class)) < CLASS_COUNT; size_class++) {
         if (!(cache->missed[size_class] & MISSED_DECAY) || over) halve(cache, size_class);
     }
@@ -464,6 +473,7 @@ static void shed(struct cache *cache, uint64_t now) {
     if (quiet) { /* whatever came in waves does so no more */
         forget_waves(cache);
         cache->budget = min_size(cache->budget, CACHE_BYTES_QUIET);
+        cache->idle = 0;
     }
     for (unsigned size_class = 2; size_class < CLASS_COUNT; size_class++) {
         bool idle = quiet || !(cache->missed[size_class] & MISSED_AGED);
@@ -532,6 +542,16 @@ static void missed(struct cache *cache, unsigned size_class) {
 
 /* --- malloc missed ------------------------------------------------------------------------------------------------------------------------- */
 
+/* Before a heap grows what lies idle in medium magazines goes home, and the request may find its place there. So they may hold much, and the heap is no larger for
+ * it. True: something went. */
+static bool may_hold_idle(const struct cache *cache) { return cache->reserved - cache->reserved_small >= CACHE_IDLE_LEAST; }
+static NOINLINE bool idle_home(struct cache *cache) {
+    size_t bytes = 0;
+    for (unsigned i = CLASS_EXACT; (i = next_open(cache, i + 1)) < CLASS_COUNT;) bytes += count_of(cache, i) * class_size(i);
+    if (bytes >= CACHE_IDLE_LEAST) flush_from(cache, CLASS_EXACT + 1);
+    return bytes >= CACHE_IDLE_LEAST;
+}
+
 static void reclaim_orphan(void);
 
 /* M_PERTURB: there are no hits while it is set. */
@@ -565,8 +585,14 @@ static void *refill(struct cache *cache, unsigned size_class) {
     unsigned half = size_class <= CLASS_EXACT ? limit_of(cache, size_class) / 2 + 1 : 1;
     if (size_class < DEPOT_SLOTS) depot_take(cache->arena, size_class, min_unsigned(half, TRANSIT_MAX), cache->transit, &cache->in_transit);
     if (cache->in_transit == 0) {
-        arena_serve_batch(arena_less_busy(cache->arena), class_size(size_class), min_unsigned(half, WIDE_MAX / 2 + 1), cache->transit,
-                          &cache->in_transit);
+        struct arena *arena = arena_less_busy(cache->arena);
+        unsigned want = min_unsigned(half, WIDE_MAX / 2 + 1);
+        bool idle = may_hold_idle(cache);
+        arena_serve_batch(arena, class_size(size_class), want, idle, cache->transit, &cache->in_transit);
+        if (idle && cache->in_transit == 0) {
+            idle_home(cache);
+            arena_serve_batch(arena, class_size(size_class), want, false, cache->transit, &cache->in_transit);
+        }
     }
     if (cache->in_transit == 0) return NULL;
     count_class(cache, size_class, (int)cache->in_transit);
@@ -701,6 +727,17 @@ COLD bool cache_relieve(size_t needed, unsigned *tries) {
     return true;
 }
 
+/* From an arena, or a mapping. */
+static void *serve(struct cache *cache, size_t size, size_t align, bool *zeroed) {
+    struct arena *arena = arena_less_busy(arena_mine(cache));
+    bool idle = cache != NULL && may_hold_idle(cache) && size < conf_get(CONF_MMAP_THRESHOLD) && slow_enter(cache);
+    void *mem = arena_serve(arena, size, align, idle, zeroed);
+    if (!idle) return mem;
+    if (mem == NULL) idle_home(cache);
+    slow_leave(cache);
+    return mem != NULL ? mem : arena_serve(arena, size, align, false, zeroed);
+}
+
 /* A block of a class without a magazine, if the arena has one at once. */
 static ALWAYS_INLINE void *pass_by(struct cache *cache, size_t size) {
     struct arena *arena = arena_less_busy(cache->arena);
@@ -714,6 +751,15 @@ static ALWAYS_INLINE void *pass_by(struct cache *cache, size_t size) {
     return mem;
 }
 
+/* Medium sizes are many, and of each few blocks lie idle. */
+static ALWAYS_INLINE void *pop_larger(const struct cache *cache, unsigned size_class) {
+    void *mem = NULL;
+    for (unsigned left = CLASS_LARGER; left != 0 && ++size_class < cache->classes; left--) {
+        if (cache_pop(size_class, &mem)) break;
+    }
+    return mem;
+}
+
 void *cache_alloc(size_t size) {
     struct cache *cache = cache_mine();
     if (UNLIKELY(load_relaxed(&orphans) != 0)) reclaim_orphan();
@@ -723,7 +769,8 @@ void *cache_alloc(size_t size) {
         if (mem != NULL) return mem;
     }
     if (cache != NULL && size_class < cache->classes) {
-        void *mem = NULL;
+        void *mem = size_class > CLASS_EXACT && cache->idle != 0 ? pop_larger(cache, size_class) : NULL;
+        if (mem != NULL) return mem;
         if (stays_closed(cache, size_class)) {
             mem = pass_by(cache, size);
         } else if (class_serves(size_class) && slow_enter(cache)) {
@@ -738,12 +785,11 @@ void *cache_alloc(size_t size) {
 
 void *cache_alloc_large(size_t size, size_t align, bool *zeroed) {
     struct cache *cache = cache_mine();
-    struct arena *arena = arena_mine(cache);
-    void *mem = arena_serve(arena_less_busy(arena), size, align, zeroed);
+    void *mem = serve(cache, size, align, zeroed);
     for (unsigned tries = 0; UNLIKELY(mem == NULL) && cache_relieve(size, &tries);) {
         if (align == CHUNK_ALIGN) PROBE1(memory_malloc_retry, size);
         if (align != CHUNK_ALIGN) PROBE2(memory_memalign_retry, size, align);
-        mem = arena_serve(arena, size, align, zeroed);
+        mem = arena_serve(arena_mine(cache), size, align, false, zeroed);
     }
     note_growth();
     background_begin();

@@ -36,6 +36,11 @@
 #define CACHE_ONE_LEAST KIB(128)
 #define CACHE_ONE_SMALL KIB(512)
 #define CACHE_ONE_MOST MIB(2)
+/* Medium magazines may hold this share of the heaps more, over the square of the number of caches: each thread can take home its own alone, which it does before a heap
+ * grows, where no less than CACHE_IDLE_LEAST lies in them. */
+#define CACHE_IDLE_SHARE 6
+#define CACHE_IDLE_ROOM MIB(1) /* if that is not less than this */
+#define CACHE_IDLE_LEAST KIB(128)
 #define CACHE_SLACK KIB(256) /* a peak is only seen now and then: two of the largest blocks more may be idle */
 #define CACHE_SWING_SHARE 8
 #define CACHE_SWING_LEAST KIB(1536)
@@ -44,12 +49,14 @@
 #define CACHE_WINDOW 1024 /* and in a window of the peak */
 
 /* A magazine's limit. */
-#define CLASS_BYTES KIB(256) /* of a magazine of medium blocks */
+#define CLASS_BYTES MIB(1) /* of a magazine of medium blocks */
 #define CLASS_COUNT_MIN 4
 #define FIRST_BYTES (KIB(4) + CHUNK_HEADER) /* classes up to this size are opened by their first miss; the next one is */
 #define CLASS_FIRST_CLOSED (CLASS_EXACT + 34)
 #define SHARE_SMALL 1 /* blocks held for each that may lie idle */
 #define SHARE_MEDIUM 16
+#define SHARE_MEDIUM_IDLE 2 /* where they may hold more */
+#define CLASS_LARGER 2      /* a medium class that has none takes a block of as many larger ones */
 #define TEND_EVERY 1000000u /* ns between two looks at what memory may go back */
 
 struct magazine {
@@ -92,8 +99,10 @@ struct cache {
     uint16_t room[CLASS_COUNT];
     bool quiet;                  /* few misses in the last window of time */
     unsigned classes;            /* those below are served; settings decide when the cache is made */
-    size_t reserved;             /* sum of limit counts · class size */
+    size_t reserved;             /* sum of limit counts · class size, */
+    size_t reserved_small;       /* and that of exact classes alone */
     size_t budget;               /* what it may grow to; looked at anew at every decay, */
+    size_t idle;                 /* what medium magazines may grow to beyond that, */
     size_t peers;                /* and when many more caches are live than these */
     size_t swing;                /* what the limits may add up to beyond it while the thread holds less than it lately had in use: */
     ptrdiff_t held;              /* bytes that came from arenas less those that went back */

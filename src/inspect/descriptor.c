@@ -190,6 +190,8 @@ EXPORT const struct seemalloc_descriptor seemalloc_descriptor = {
     .cache_swing = IN_CACHE(swing),
     .region_pools = AT(&region_pools),
     .depot_pages = AT(&depot_pages),
+    .cache_reserved_small = IN_CACHE(reserved_small),
+    .cache_idle = IN_CACHE(idle),
 };
 
 /* A second, hidden name: the distance to it is known when the file is linked, whoever may interpose the first. */

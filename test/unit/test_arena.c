@@ -9,6 +9,7 @@
 #include "heap/retain.h"
 #include "os/os.h"
 
+#include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,7 @@ enum { BATCH = 32 };
 
 static unsigned take(size_t size, void **mem) {
     unsigned count = 0;
-    arena_serve_batch(&arena_main, size, BATCH, mem, &count);
+    arena_serve_batch(&arena_main, size, BATCH, false, mem, &count);
     return count;
 }
 
@@ -136,22 +137,22 @@ static void mapped_while_forking(void) {
     no_cache_no_mappings();
     struct arena *other = arena_attach(false);
     bool zeroed;
-    void *mem = arena_serve(other, KIB(600), CHUNK_ALIGN, &zeroed), *guard = arena_serve(other, KIB(1), CHUNK_ALIGN, &zeroed);
+    void *mem = arena_serve(other, KIB(600), CHUNK_ALIGN, false, &zeroed), *guard = arena_serve(other, KIB(1), CHUNK_ALIGN, false, &zeroed);
     unsigned left = 1;
     arena_free(other, mem, &left);
-    mem = arena_serve(&arena_main, KIB(100), CHUNK_ALIGN, &zeroed);
+    mem = arena_serve(&arena_main, KIB(100), CHUNK_ALIGN, false, &zeroed);
     CHECK_EQ(chunk_tag(chunk_of(mem)), TAG_IN_USE | other->id);
     CHECK(lock_take_for_fork(&other->lock, 0));
     size_t before = arena_main.system_bytes;
-    void *large = arena_serve(&arena_main, KIB(400), CHUNK_ALIGN, &zeroed);
+    void *large = arena_serve(&arena_main, KIB(400), CHUNK_ALIGN, false, &zeroed);
     CHECK(chunk_head(chunk_of(large)) & FLAG_M);
     CHECK_EQ(arena_main.system_bytes, before);
-    void *small = arena_serve(&arena_main, KIB(1), CHUNK_ALIGN, &zeroed);
+    void *small = arena_serve(&arena_main, KIB(1), CHUNK_ALIGN, false, &zeroed);
     CHECK_EQ(chunk_tag(chunk_of(small)), TAG_IN_USE | arena_main.id);
     lock_release_from_fork(&other->lock);
     /* An arena that was lost in a fork is not waited for in this way for ever. */
     other->lock.word = LOCK_ABANDONED;
-    void *later = arena_serve(&arena_main, KIB(400), CHUNK_ALIGN, &zeroed);
+    void *later = arena_serve(&arena_main, KIB(400), CHUNK_ALIGN, false, &zeroed);
     CHECK_EQ(chunk_tag(chunk_of(later)), TAG_IN_USE | arena_main.id);
     other->lock.word = LOCK_FREE;
     CHECK_HEAP();
@@ -249,6 +250,90 @@ static void waves_are_kept(void) {
     CHECK(misses < 20); /* nearly all of the last round were hits */
     CHECK(cache_self->reserved > cache_self->budget);
     CHECK(cache_self->held <= cache_self->ceiling);
+    CHECK_HEAP();
+}
+
+static void add_cached(void *arg, void *mem) { *(size_t *)arg += chunk_size(chunk_of(mem)); }
+static size_t cached(void) {
+    size_t bytes = 0;
+    cache_walk(add_cached, &bytes);
+    return bytes;
+}
+
+/* Medium blocks of random sizes replaced at random: most requests hit; and what lies idle meanwhile goes home before the heap grows. */
+enum { HELD = 3000 };
+static void *held[HELD];
+static void replace_medium(unsigned operations) {
+    static uint32_t state = 1;
+    for (unsigned i = 0; i < operations; i++) {
+        state = state * 1664525 + 1013904223;
+        void **slot = &held[(state >> 8) % HELD];
+        seemalloc_free(*slot);
+        *slot = seemalloc_malloc(1024 + (state >> 12) % 7000);
+    }
+}
+static void idle_goes_home(void) {
+    cache_init();
+    replace_medium(100000);
+    CHECK(cache_self->idle != 0);
+    uint32_t misses = cache_self->misses;
+    replace_medium(20000);
+    CHECK(cache_self->misses - misses < 20000 / 3); /* of twice as many calls */
+    for (int i = 0; i < HELD; i += 4) seemalloc_free(held[i]), held[i] = NULL;
+    size_t idle = cached();
+    CHECK(idle > CACHE_IDLE_LEAST);
+    CHECK_HEAP();
+    /* Blocks that hit nothing: all that is free is used before the system is asked for more. */
+    size_t before = arena_main.system_bytes, taken = 0;
+    while (arena_main.system_bytes == before && taken < MIB(64)) taken += chunk_size(chunk_of(seemalloc_malloc(1008)));
+    CHECK(cached() < CACHE_IDLE_LEAST);
+    CHECK(taken > idle / 2);
+    CHECK_HEAP();
+}
+
+/* A medium class that has no block takes one of the next classes; such a block goes back to its own. */
+static void larger_class_serves(void) {
+    cache_init();
+    replace_medium(100000);
+    CHECK(cache_self->idle != 0);
+    unsigned own = class_above(request_size(5000)), larger = own + CLASS_LARGER;
+    void *block[HELD];
+    unsigned n = 0;
+    for (unsigned i = own; i <= larger + CLASS_LARGER; i++) { /* they have none then */
+        for (struct magazine *magazine = &cache_self->magazine[i]; magazine->top > magazine->bottom;) {
+            block[n++] = seemalloc_malloc(class_size(i) - CHUNK_OVERHEAD);
+        }
+    }
+    void *mem = seemalloc_malloc(class_size(larger) - CHUNK_OVERHEAD);
+    seemalloc_free(mem);
+    CHECK(cache_self->magazine[larger].top > cache_self->magazine[larger].bottom);
+    CHECK(seemalloc_malloc(class_size(own) - CHUNK_OVERHEAD) == mem);
+    CHECK(cache_self->magazine[larger].top == cache_self->magazine[larger].bottom);
+    seemalloc_free(mem);
+    CHECK(cache_self->magazine[larger].top > cache_self->magazine[larger].bottom);
+    while (n != 0) seemalloc_free(block[--n]);
+    CHECK_HEAP();
+}
+
+/* realloc to less than half moves a medium block that becomes small; where there is no memory for that, it is cut where it stands. */
+static void shrunk_blocks_move(void) {
+    cache_init();
+    char *mem = seemalloc_malloc(40000), *behind = seemalloc_malloc(40000);
+    memset(mem, 7, 40000);
+    char *small = seemalloc_realloc(mem, 300);
+    CHECK(small != mem);
+    for (int i = 0; i < 300; i++) CHECK_EQ(small[i], 7);
+    CHECK(seemalloc_malloc(40000) == mem); /* whole */
+    char *half = seemalloc_realloc(behind, 30000);
+    CHECK(half == behind);
+    CHECK(seemalloc_realloc(half, 17000) == half); /* too large to be copied */
+    store_relaxed(&os_counters.limit, load_relaxed(&os_counters.taken));
+    errno = 0;
+    memset(mem, 7, 40000);
+    CHECK(seemalloc_realloc(mem, 300) == mem);
+    CHECK_EQ(errno, 0);
+    CHECK(chunk_size(chunk_of(mem)) < 1000);
+    store_relaxed(&os_counters.limit, 0);
     CHECK_HEAP();
 }
 
@@ -354,7 +439,7 @@ static uint64_t remaps(void) { return load_relaxed(&os_counters.calls[SEEMALLOC_
 
 static void *fresh(size_t size) {
     bool zeroed;
-    return arena_serve(&arena_main, size, CHUNK_ALIGN, &zeroed);
+    return arena_serve(&arena_main, size, CHUNK_ALIGN, false, &zeroed);
 }
 
 /* A block above 32 MiB that is freed is unmapped, until one more has shown that it was wanted again. Then it waits for the next: of the same size,
@@ -837,7 +922,8 @@ UNIT_MAIN({"lost_once", lost_once}, {"purged_once", purged_once}, {"large_mappin
           {"holes_make_up_only_for_new_pages", holes_make_up_only_for_new_pages}, {"holes_wait_for_the_lock", holes_wait_for_the_lock},
           {"merged_into_top", merged_into_top}, {"critical_sections", critical_sections}, {"reopened_top_is_dirty", reopened_top_is_dirty},
           {"fresh_blocks_in_a_row", fresh_blocks_in_a_row}, {"batches_fast_and_merged", batches_fast_and_merged},
-          {"merged_before_growth", merged_before_growth}, {"waves_are_kept", waves_are_kept},
+          {"merged_before_growth", merged_before_growth}, {"waves_are_kept", waves_are_kept}, {"idle_goes_home", idle_goes_home},
+          {"larger_class_serves", larger_class_serves}, {"shrunk_blocks_move", shrunk_blocks_move},
           {"mapped_while_forking", mapped_while_forking}, {"never_mapped_in_transit", never_mapped_in_transit},
           {"shared_arenas_follow_the_cpu", shared_arenas_follow_the_cpu}, {"magazines_move", magazines_move},
           {"idle_memory_goes_home", idle_memory_goes_home}, {"never_by_itself", never_by_itself}, {"regret_holds", regret_holds},

@@ -18,7 +18,7 @@ enum { SIZE = 112, SLOT = SIZE / CHUNK_ALIGN, MANY = 4 * DEPOT_BATCH };
 static void get(struct arena *arena, unsigned slot, void **mem, unsigned n) {
     bool zeroed;
     for (unsigned i = 0; i < n; i++) {
-        mem[i] = arena_serve(arena, slot * CHUNK_ALIGN, CHUNK_ALIGN, &zeroed);
+        mem[i] = arena_serve(arena, slot * CHUNK_ALIGN, CHUNK_ALIGN, false, &zeroed);
         CHECK(mem[i] != NULL);
         key_set(mem[i]);
     }

@@ -69,7 +69,7 @@ struct heap_magazine {
 };
 
 struct heap_cache {
-    uint64_t address, reserved, budget, swing;
+    uint64_t address, reserved, reserved_small, budget, swing, idle;
     int64_t held, ceiling;           /* as the descriptor says */
     uint64_t word;                   /* address of its thread's pointer to it */
     int32_t thread;                  /* the thread's id; 0: not known */

@@ -76,25 +76,31 @@ static uint64_t count_first(const struct rules_widen *widen) {
 
 static bool is_below(const struct rules_widen *widen) { return widen->held >= 0 && widen->held < widen->ceiling; }
 
+static uint64_t share_medium(const struct rules_widen *widen) { return widen->idle != 0 ? SHARE_MEDIUM_IDLE : SHARE_MEDIUM; }
+
 bool rules_stays_closed(const struct rules_widen *widen) {
     return widen->size_class >= CLASS_FIRST_CLOSED && widen->limit == 0 &&
-           (uint64_t)(widen->net + SHARE_MEDIUM - 1) < 2 * SHARE_MEDIUM - 1 && !is_below(widen) && !widen->is_arena_shared;
+           (uint64_t)(widen->net + share_medium(widen) - 1) < 2 * share_medium(widen) - 1 && !is_below(widen) && !widen->is_arena_shared;
 }
 
 unsigned rules_widened(const struct rules_widen *widen) {
     bool exact = widen->size_class <= CLASS_EXACT, below = is_below(widen);
     uint64_t size = class_size(widen->size_class), held = (uint64_t)(widen->net < 0 ? -widen->net : widen->net), now = widen->limit;
-    uint64_t share = min_size(held / (exact ? SHARE_SMALL : SHARE_MEDIUM), WIDE_MAX);
+    uint64_t share = min_size(held / (exact ? SHARE_SMALL : share_medium(widen)), WIDE_MAX);
     if (widen->is_drained || (now >= share && !below && (now != 0 || widen->size_class >= CLASS_FIRST_CLOSED))) return widen->limit;
-    uint64_t room = below ? widen->budget + widen->swing : widen->budget;
+    uint64_t room = widen->budget + max_size(below ? widen->swing : 0, exact ? 0 : widen->idle);
+    uint64_t reserved = exact && !below ? widen->reserved_small : widen->reserved;
     bool modest = now == 0 && exact;
-    if (!modest && widen->reserved + size > room) return widen->limit;
+    if (!modest && reserved + size > room) return widen->limit;
     uint64_t first = count_first(widen), most = count_max(widen);
     if (!below) most = min_size(max_size(share, first), most);
     uint64_t wanted = min_size(now == 0 ? max_size(first, 1) : 2 * now, most);
-    if (wanted <= now || (!modest && widen->reserved + size * (wanted - now) > room)) return widen->limit;
+    if (wanted <= now || (!modest && reserved + size * (wanted - now) > room)) return widen->limit;
     return (unsigned)wanted;
 }
+
+unsigned rules_larger(unsigned size_class, uint64_t idle) { return size_class > CLASS_EXACT && idle != 0 ? CLASS_LARGER : 0; }
+bool rules_idle_goes_home(uint64_t bytes) { return bytes >= CACHE_IDLE_LEAST; }
 
 unsigned rules_batch(unsigned size_class, unsigned limit) {
     return size_class <= CLASS_EXACT ? (unsigned)min_size(limit, WIDE_MAX) / 2 + 1 : 1;

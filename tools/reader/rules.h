@@ -22,11 +22,15 @@ uint64_t rules_class_size(unsigned size_class);
 struct rules_widen {
     unsigned size_class, limit; /* blocks now */
     int64_t net, held, ceiling; /* as the descriptor says */
-    uint64_t reserved, budget, swing, tcache_count;
+    uint64_t reserved, reserved_small, budget, swing, idle, tcache_count;
     bool is_drained;      /* watched because it only frees */
     bool is_arena_shared; /* with another cache */
 };
 unsigned rules_widened(const struct rules_widen *widen);
+
+/* How many larger classes are tried where a class has no block; and whether idle blocks of so many bytes, of such classes, go home before a heap grows. */
+unsigned rules_larger(unsigned size_class, uint64_t idle);
+bool rules_idle_goes_home(uint64_t bytes);
 
 /* Whether the class has no magazine and gets none: requests go straight to the arena. */
 bool rules_stays_closed(const struct rules_widen *widen);

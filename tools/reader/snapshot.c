@@ -90,8 +90,8 @@ TABLE(lists, struct heap_list, N(owner), N(number), N(kind), N(count));
 static const struct pack_column listed_columns[] = {{"chunk", 0, 4, PACK_STEP}};
 static const struct pack_table listed_table = {"listed", 4, listed_columns, 1};
 #define ROW struct heap_cache
-TABLE(caches, struct heap_cache, S(address), N(reserved), N(budget), N(swing), I(held), I(ceiling), S(word), I(thread), N(classes),
-      N(state), I(arena), B(is_torn), N(blocks));
+TABLE(caches, struct heap_cache, S(address), N(reserved), N(reserved_small), N(budget), N(swing), N(idle), I(held), I(ceiling), S(word),
+      I(thread), N(classes), N(state), I(arena), B(is_torn), N(blocks));
 #undef ROW
 #define ROW struct heap_magazine
 TABLE(magazines, struct heap_magazine, N(list), N(blocks), N(limit), I(net));

@@ -111,9 +111,23 @@ static void map(struct way *way, const struct heap *heap, uint64_t page_size) {
 
 /* --- a request -------------------------------------------------------------------------------------------------------------------------------------- */
 
-/* By arena_serve(): the cache has no part in it. */
-static void serve(struct way *way, const struct heap *heap, uint64_t page_size, size_t arena) {
-    if (ask(way, heap, arena, way->size, 1, UINT_MAX, true)) return;
+/* Of an arena before it or another one grows; idle blocks of the thread go home first. */
+static bool ask_first(struct way *way, const struct heap *heap, const struct heap_cache *cache, size_t arena, unsigned want,
+                      unsigned slot) {
+    uint64_t idle = 0;
+    for (unsigned i = (unsigned)heap->descriptor.class_exact + 1; cache != NULL && i < heap->descriptor.class_total; i++) {
+        idle += cache->magazines[i].blocks * rules_class_size(i);
+    }
+    if (rules_idle_goes_home(idle)) {
+        if (ask(way, heap, arena, way->size, want, slot, false)) return true;
+        doubt(way, "what lies idle in the thread's cache goes home first");
+    }
+    return ask(way, heap, arena, way->size, want, slot, true);
+}
+
+/* By arena_serve(): the cache has no more part in it. */
+static void serve(struct way *way, const struct heap *heap, uint64_t page_size, const struct heap_cache *cache, size_t arena) {
+    if (ask_first(way, heap, is_mapped_size(heap, way->size) ? NULL : cache, arena, 1, UINT_MAX)) return;
     if (is_mapped_size(heap, way->size)) {
         map(way, heap, page_size);
         return;
@@ -122,8 +136,9 @@ static void serve(struct way *way, const struct heap *heap, uint64_t page_size, 
 }
 
 /* By arena_serve_batch(): a miss of the cache. */
-static void serve_batch(struct way *way, const struct heap *heap, uint64_t page_size, size_t arena) {
-    if (ask(way, heap, arena, way->size, way->batch, way->size_class, true)) return;
+static void serve_batch(struct way *way, const struct heap *heap, uint64_t page_size, const struct heap_cache *cache) {
+    size_t arena = (size_t)cache->arena;
+    if (ask_first(way, heap, cache, arena, way->batch, way->size_class)) return;
     if (!lend(way, heap, arena, way->size, way->batch, way->size_class)) grow(way, heap, page_size, arena, way->size);
 }
 
@@ -135,7 +150,9 @@ struct rules_widen way_widening(const struct heap *heap, const struct heap_cache
                                 .held = cache->held,
                                 .ceiling = cache->ceiling,
                                 .reserved = cache->reserved,
+                                .reserved_small = cache->reserved_small,
                                 .budget = cache->budget,
+                                .idle = cache->idle,
                                 .swing = cache->swing,
                                 .tcache_count = heap_setting(heap, "tcache_count"),
                                 .is_drained = cache->watch == heap->descriptor.watch_drain,
@@ -158,6 +175,10 @@ static bool by_cache(struct way *way, const struct heap *heap, uint64_t page_siz
     const struct heap_magazine *magazine = &cache->magazines[size_class];
     way->size_class = size_class;
     way->cached = magazine->blocks;
+    for (unsigned left = cache->watch == 0 ? rules_larger(size_class, cache->idle) : 0; magazine->blocks == 0 && left != 0; left--) {
+        if (way->size_class + 1 >= cache->classes) break;
+        magazine = &cache->magazines[++way->size_class];
+    }
     if (magazine->blocks != 0) {
         const struct heap_list *list = magazine->list != HEAP_NO_LIST ? &heap->lists[magazine->list] : NULL;
         const struct heap_chunk *chunk = list != NULL ? &heap->chunks[heap->listed[list->first + list->count - 1]] : NULL;
@@ -169,6 +190,7 @@ static bool by_cache(struct way *way, const struct heap *heap, uint64_t page_siz
         }
         return true;
     }
+    way->size_class = size_class;
     struct rules_widen widen = way_widening(heap, cache, size_class);
     widen.is_drained = false; /* it does not only free any more */
     uint64_t size = rules_class_size(size_class);
@@ -182,7 +204,7 @@ static bool by_cache(struct way *way, const struct heap *heap, uint64_t page_siz
     way->size = size;
     way->batch = rules_batch(size_class, limit);
     way->parked_batch = rules_parked_batch(limit);
-    serve_batch(way, heap, page_size, (size_t)cache->arena);
+    serve_batch(way, heap, page_size, cache);
     return true;
 }
 
@@ -193,5 +215,5 @@ void way_find(struct way *way, const struct heap *heap, uint64_t page_size, cons
     if (way->size >= UINT64_C(1) << 47) return;
     if (cache != NULL) doubt_cache(way, heap, cache);
     if (cache != NULL && by_cache(way, heap, page_size, cache)) return;
-    serve(way, heap, page_size, cache != NULL ? (size_t)cache->arena : arena);
+    serve(way, heap, page_size, cache, cache != NULL ? (size_t)cache->arena : arena);
 }
