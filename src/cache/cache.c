@@ -426,7 +426,8 @@ static NOINLINE void decay(struct cache *cache) {
     if (!cache->quiet) set_budget(cache);
     bool over = (cache->reserved_small > cache->budget || cache->reserved > cache->budget + cache->idle) && !below_ceiling(cache, 0);
     for (unsigned size_class = 2; (size_class = next_open(cache, size_class)) < CLASS_COUNT; size_class++) {
-        if (!(cache->missed[size_class] & MISSED_DECAY) || over) halve(cache, size_class);
+        bool stays = (cache->missed[size_class] & MISSED_DECAY) || (size_class > CLASS_EXACT && cache->idle != 0);
+        if (!stays || over) halve(cache, size_class);
     }
     for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) cache->missed[size_class] &= (uint8_t)~MISSED_DECAY;
 }

@@ -45,7 +45,7 @@
 #define CACHE_SWING_SHARE 8
 #define CACHE_SWING_LEAST KIB(1536)
 #define CACHE_LOOK 64     /* misses between two looks at what is in use, */
-#define CACHE_DECAY 256   /* for idle classes, */
+#define CACHE_DECAY 1024  /* for idle classes, */
 #define CACHE_WINDOW 1024 /* and in a window of the peak */
 
 /* A magazine's limit. */
