@@ -40,7 +40,7 @@
  * grows, where no less than CACHE_IDLE_LEAST lies in them. */
 #define CACHE_IDLE_SHARE 6
 #define CACHE_IDLE_ROOM MIB(1) /* if that is not less than this */
-#define CACHE_IDLE_LEAST KIB(128)
+#define CACHE_IDLE_LEAST KIB(256)
 #define CACHE_SLACK KIB(256) /* a peak is only seen now and then: two of the largest blocks more may be idle */
 #define CACHE_SWING_SHARE 8
 #define CACHE_SWING_LEAST KIB(1536)
@@ -56,7 +56,7 @@
 #define SHARE_SMALL 1 /* blocks held for each that may lie idle */
 #define SHARE_MEDIUM 16
 #define SHARE_MEDIUM_IDLE 2 /* where they may hold more */
-#define CLASS_LARGER 2      /* a medium class that has none takes a block of as many larger ones */
+#define CLASS_LARGER 3      /* a medium class that has none takes a block of as many larger ones */
 #define TEND_EVERY 1000000u /* ns between two looks at what memory may go back */
 
 struct magazine {
