@@ -420,16 +420,15 @@ static ALWAYS_INLINE unsigned next_open(const struct cache *cache, unsigned size
     return CLASS_COUNT;
 }
 
-/* Classes without a miss for a while are halved; all, where what they may keep is neither in the budget nor below the peak. */
-static NOINLINE void decay(struct cache *cache) {
-    if (cache->misses - cache->misses_aged >= CACHE_QUIET) cache->quiet = false;
-    if (!cache->quiet) set_budget(cache);
+/* Classes from `first` on without a miss for a while are halved, medium ones only if they don't go home before growth anyway; all, where what they may
+ * keep is neither in the budget nor below the peak. */
+static NOINLINE void decay(struct cache *cache, unsigned first) {
     bool over = (cache->reserved_small > cache->budget || cache->reserved > cache->budget + cache->idle) && !below_ceiling(cache, 0);
-    for (unsigned size_class = 2; (size_class = next_open(cache, size_class)) < CLASS_COUNT; size_class++) {
+    for (unsigned size_class = first; (size_class = next_open(cache, size_class)) < CLASS_COUNT; size_class++) {
         bool stays = (cache->missed[size_class] & MISSED_DECAY) || (size_class > CLASS_EXACT && cache->idle != 0);
         if (!stays || over) halve(cache, size_class);
     }
-    for (unsigned size_class = 0; size_class < CLASS_COUNT; size_class++) cache->missed[size_class] &= (uint8_t)~MISSED_DECAY;
+    for (unsigned size_class = first; size_class < CLASS_COUNT; size_class++) cache->missed[size_class] &= (uint8_t)~MISSED_DECAY;
 }
 
 /* Of all magazines. */
@@ -452,6 +451,8 @@ static size_t cached_bytes(struct cache *cache) {
 /* How much is in use now, and what follows for the ceiling: where that sum fell by a quarter from a peak, the peak, and a little more because it is
  * only looked at now and then; else there is none. */
 static NOINLINE void look(struct cache *cache) {
+    if (cache->misses - cache->misses_aged >= CACHE_QUIET) cache->quiet = false;
+    if (!cache->quiet) set_budget(cache);
     ptrdiff_t live = cache->held - (ptrdiff_t)cached_bytes(cache);
     if (cache->misses % CACHE_WINDOW == 0) {
         cache->peak[1] = cache->peak[0];
@@ -535,8 +536,9 @@ static ALWAYS_INLINE void note_growth(void) {
 static void missed(struct cache *cache, unsigned size_class) {
     cache->missed[size_class] = MISSED_DECAY | MISSED_AGED;
     bool crowded = load_relaxed(&live_caches) > cache->peers + cache->peers / 4;
-    if (UNLIKELY(++cache->misses % CACHE_LOOK == 0)) look(cache);
-    if (UNLIKELY(cache->misses % CACHE_DECAY == 0 || crowded)) decay(cache);
+    if (UNLIKELY(++cache->misses % CACHE_LOOK == 0 || crowded)) look(cache);
+    if (UNLIKELY(cache->misses % CACHE_DECAY == 0 || crowded))
+        decay(cache, cache->misses % CACHE_DECAY_SMALL == 0 || crowded ? 2 : CLASS_EXACT + 1);
     note_growth();
     if (turn(cache)) tend(cache, os_clock());
 }

@@ -44,9 +44,10 @@
 #define CACHE_SLACK KIB(256) /* a peak is only seen now and then: two of the largest blocks more may be idle */
 #define CACHE_SWING_SHARE 8
 #define CACHE_SWING_LEAST KIB(1536)
-#define CACHE_LOOK 64     /* misses between two looks at what is in use, */
-#define CACHE_DECAY 1024  /* for idle classes, */
-#define CACHE_WINDOW 1024 /* and in a window of the peak */
+#define CACHE_LOOK 64          /* misses between two looks at what is in use, */
+#define CACHE_DECAY 256        /* for idle medium classes, */
+#define CACHE_DECAY_SMALL 1024 /* for all, */
+#define CACHE_WINDOW 1024      /* and in a window of the peak */
 
 /* A magazine's limit. */
 #define CLASS_BYTES MIB(1) /* of a magazine of medium blocks */
