@@ -359,14 +359,20 @@ static void set_limit(struct cache *cache, unsigned size_class, unsigned count) 
     }
 }
 
-/* Blocks of a medium class that the program holds for each that may lie idle. */
-static ALWAYS_INLINE unsigned share_medium(const struct cache *cache) { return cache->idle != 0 ? SHARE_MEDIUM_IDLE : SHARE_MEDIUM; }
+/* Whether blocks of the class may lie idle, for they go home before a heap grows. */
+static ALWAYS_INLINE bool may_idle(const struct cache *cache, unsigned size_class) {
+    return size_class > CLASS_EXACT && size_class <= CLASS_IDLE_LAST && cache->idle != 0;
+}
+/* Blocks of a medium class that the program holds for each in its magazine. */
+static ALWAYS_INLINE unsigned share_medium(const struct cache *cache, unsigned size_class) {
+    return may_idle(cache, size_class) ? SHARE_MEDIUM_IDLE : SHARE_MEDIUM;
+}
 
 /* Whether the class has no magazine and would not get one now: medium sizes of which the program holds few. (A shared arena is looked at each time.) */
 static ALWAYS_INLINE bool stays_closed(struct cache *cache, unsigned size_class) {
     return size_class >= CLASS_FIRST_CLOSED && limit_of(cache, size_class) == 0 &&
-           (uint64_t)(cache->net[size_class] + share_medium(cache) - 1) < 2 * share_medium(cache) - 1 && !below_ceiling(cache, 0) &&
-           load_relaxed(&cache->arena->threads) == 1;
+           (uint64_t)(cache->net[size_class] + share_medium(cache, size_class) - 1) < 2 * share_medium(cache, size_class) - 1 &&
+           !below_ceiling(cache, 0) && load_relaxed(&cache->arena->threads) == 1;
 }
 
 /* Whether a block of the class goes straight to its arena. That is a miss as well, and every so often one must look at the whole. */
@@ -381,12 +387,13 @@ static ALWAYS_INLINE bool passes_by(struct cache *cache, unsigned size_class) {
 static void widen(struct cache *cache, unsigned size_class) {
     if (cache->watch == WATCH_DRAIN) return;
     size_t held = (size_t)(cache->net[size_class] < 0 ? -cache->net[size_class] : cache->net[size_class]);
-    unsigned share = (unsigned)min_size(held / (size_class <= CLASS_EXACT ? SHARE_SMALL : share_medium(cache)), WIDE_MAX);
+    unsigned share = (unsigned)min_size(held / (size_class <= CLASS_EXACT ? SHARE_SMALL : share_medium(cache, size_class)), WIDE_MAX);
     unsigned now = limit_of(cache, size_class);
     bool below = below_ceiling(cache, 0);
     if (now >= share && !below && (now != 0 || size_class >= CLASS_FIRST_CLOSED)) return;
     bool exact = size_class <= CLASS_EXACT, modest = now == 0 && exact;
-    size_t size = class_size(size_class), room = cache->budget + max_size(below ? cache->swing : 0, exact ? 0 : cache->idle);
+    size_t size = class_size(size_class),
+           room = cache->budget + max_size(below ? cache->swing : 0, may_idle(cache, size_class) ? cache->idle : 0);
     size_t reserved = exact && !below ? cache->reserved_small : cache->reserved;
     if (!modest && reserved + size > room) return;
     unsigned most = count_max(size_class), wanted = 2 * now;
@@ -425,7 +432,7 @@ static ALWAYS_INLINE unsigned next_open(const struct cache *cache, unsigned size
 static NOINLINE void decay(struct cache *cache, unsigned first) {
     bool over = (cache->reserved_small > cache->budget || cache->reserved > cache->budget + cache->idle) && !below_ceiling(cache, 0);
     for (unsigned size_class = first; (size_class = next_open(cache, size_class)) < CLASS_COUNT; size_class++) {
-        bool stays = (cache->missed[size_class] & MISSED_DECAY) || (size_class > CLASS_EXACT && cache->idle != 0);
+        bool stays = (cache->missed[size_class] & MISSED_DECAY) || may_idle(cache, size_class);
         if (!stays || over) halve(cache, size_class);
     }
     for (unsigned size_class = first; size_class < CLASS_COUNT; size_class++) cache->missed[size_class] &= (uint8_t)~MISSED_DECAY;
@@ -545,14 +552,15 @@ static void missed(struct cache *cache, unsigned size_class) {
 
 /* --- malloc missed ------------------------------------------------------------------------------------------------------------------------- */
 
-/* Before a heap grows what lies idle in medium magazines goes home, and the request may find its place there. So they may hold much, and the heap is no larger for
- * it. True: something went. */
-static bool may_hold_idle(const struct cache *cache) { return cache->reserved - cache->reserved_small >= CACHE_IDLE_LEAST; }
-static NOINLINE bool idle_home(struct cache *cache) {
+/* Before a heap grows what lies idle in medium magazines goes home, and the request may find its place there. So they may hold much, and the heap is no larger
+ * for it. */
+static bool may_hold_idle(const struct cache *cache) {
+    return cache->reserved - cache->reserved_small >= cache_idle_least(load_relaxed(&heap_bytes));
+}
+static NOINLINE void idle_home(struct cache *cache) {
     size_t bytes = 0;
     for (unsigned i = CLASS_EXACT; (i = next_open(cache, i + 1)) < CLASS_COUNT;) bytes += count_of(cache, i) * class_size(i);
-    if (bytes >= CACHE_IDLE_LEAST) flush_from(cache, CLASS_EXACT + 1);
-    return bytes >= CACHE_IDLE_LEAST;
+    if (bytes >= cache_idle_least(load_relaxed(&heap_bytes))) flush_from(cache, CLASS_EXACT + 1);
 }
 
 static void reclaim_orphan(void);
@@ -772,7 +780,7 @@ void *cache_alloc(size_t size) {
         if (mem != NULL) return mem;
     }
     if (cache != NULL && size_class < cache->classes) {
-        void *mem = size_class > CLASS_EXACT && cache->idle != 0 ? pop_larger(cache, size_class) : NULL;
+        void *mem = may_idle(cache, size_class) ? pop_larger(cache, size_class) : NULL;
         if (mem != NULL) return mem;
         if (stays_closed(cache, size_class)) {
             mem = pass_by(cache, size);

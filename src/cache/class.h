@@ -24,9 +24,15 @@ static inline size_t class_size(unsigned size_class) {
 
 /* The class for a request of `bytes`, at most CLASS_EXACT_SIZE - CHUNK_OVERHEAD; the smallest chunk is of class 2. */
 static ALWAYS_INLINE size_t class_of_small(size_t bytes) {
-    size_t size_class = (bytes + CHUNK_OVERHEAD + CHUNK_ALIGN - 1) / CHUNK_ALIGN, least = 2;
-    __asm__("" : "+r"(size_class), "+r"(least)); /* as it stands, gcc makes it compare and add with carry: three instructions less */
-    return size_class + (size_class < least);
+    size_t size_class = (bytes + CHUNK_OVERHEAD + CHUNK_ALIGN - 1) / CHUNK_ALIGN;
+    enum { FITS = CHUNK_MIN - CHUNK_OVERHEAD - CHUNK_ALIGN }; /* as many bytes in the smallest chunk would be of class 1 */
+#ifdef __x86_64__
+    /* One more where bytes <= FITS: the carry. (In rdx, so that rax is free for the block.) */
+    __asm__("cmp %2, %1\n\tadc $0, %0" : "+d"(size_class) : "r"(bytes), "i"(FITS + 1) : "cc");
+    return size_class;
+#else
+    return size_class + (bytes <= FITS);
+#endif
 }
 
 /* The number of a round number n among the sixteen to each doubling: n * 16 >> bit is 16 to 31. */

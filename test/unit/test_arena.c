@@ -281,12 +281,12 @@ static void idle_goes_home(void) {
     CHECK(cache_self->misses - misses < 20000 / 3); /* of twice as many calls */
     for (int i = 0; i < HELD; i += 4) seemalloc_free(held[i]), held[i] = NULL;
     size_t idle = cached();
-    CHECK(idle > CACHE_IDLE_LEAST);
+    CHECK(idle > cache_idle_least(heap_bytes));
     CHECK_HEAP();
     /* Blocks that hit nothing: all that is free is used before the system is asked for more. */
     size_t before = arena_main.system_bytes, taken = 0;
     while (arena_main.system_bytes == before && taken < MIB(64)) taken += chunk_size(chunk_of(seemalloc_malloc(1008)));
-    CHECK(cached() < CACHE_IDLE_LEAST);
+    CHECK(cached() < cache_idle_least(heap_bytes));
     CHECK(taken > idle / 2);
     CHECK_HEAP();
 }

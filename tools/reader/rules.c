@@ -76,7 +76,10 @@ static uint64_t count_first(const struct rules_widen *widen) {
 
 static bool is_below(const struct rules_widen *widen) { return widen->held >= 0 && widen->held < widen->ceiling; }
 
-static uint64_t share_medium(const struct rules_widen *widen) { return widen->idle != 0 ? SHARE_MEDIUM_IDLE : SHARE_MEDIUM; }
+static bool may_idle(unsigned size_class, uint64_t idle) { return size_class > CLASS_EXACT && size_class <= CLASS_IDLE_LAST && idle != 0; }
+static uint64_t share_medium(const struct rules_widen *widen) {
+    return may_idle(widen->size_class, widen->idle) ? SHARE_MEDIUM_IDLE : SHARE_MEDIUM;
+}
 
 bool rules_stays_closed(const struct rules_widen *widen) {
     return widen->size_class >= CLASS_FIRST_CLOSED && widen->limit == 0 &&
@@ -88,7 +91,7 @@ unsigned rules_widened(const struct rules_widen *widen) {
     uint64_t size = class_size(widen->size_class), held = (uint64_t)(widen->net < 0 ? -widen->net : widen->net), now = widen->limit;
     uint64_t share = min_size(held / (exact ? SHARE_SMALL : share_medium(widen)), WIDE_MAX);
     if (widen->is_drained || (now >= share && !below && (now != 0 || widen->size_class >= CLASS_FIRST_CLOSED))) return widen->limit;
-    uint64_t room = widen->budget + max_size(below ? widen->swing : 0, exact ? 0 : widen->idle);
+    uint64_t room = widen->budget + max_size(below ? widen->swing : 0, may_idle(widen->size_class, widen->idle) ? widen->idle : 0);
     uint64_t reserved = exact && !below ? widen->reserved_small : widen->reserved;
     bool modest = now == 0 && exact;
     if (!modest && reserved + size > room) return widen->limit;
@@ -99,8 +102,8 @@ unsigned rules_widened(const struct rules_widen *widen) {
     return (unsigned)wanted;
 }
 
-unsigned rules_larger(unsigned size_class, uint64_t idle) { return size_class > CLASS_EXACT && idle != 0 ? CLASS_LARGER : 0; }
-bool rules_idle_goes_home(uint64_t bytes) { return bytes >= CACHE_IDLE_LEAST; }
+unsigned rules_larger(unsigned size_class, uint64_t idle) { return may_idle(size_class, idle) ? CLASS_LARGER : 0; }
+bool rules_idle_goes_home(uint64_t bytes, uint64_t heaps) { return bytes >= cache_idle_least(heaps); }
 
 unsigned rules_batch(unsigned size_class, unsigned limit) {
     return size_class <= CLASS_EXACT ? (unsigned)min_size(limit, WIDE_MAX) / 2 + 1 : 1;

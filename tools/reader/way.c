@@ -118,7 +118,9 @@ static bool ask_first(struct way *way, const struct heap *heap, const struct hea
     for (unsigned i = (unsigned)heap->descriptor.class_exact + 1; cache != NULL && i < heap->descriptor.class_total; i++) {
         idle += cache->magazines[i].blocks * rules_class_size(i);
     }
-    if (rules_idle_goes_home(idle)) {
+    uint64_t heaps = 0;
+    for (size_t i = 0; i < heap->arena_count; i++) heaps += heap->arenas[i].system_bytes;
+    if (rules_idle_goes_home(idle, heaps)) {
         if (ask(way, heap, arena, way->size, want, slot, false)) return true;
         doubt(way, "what lies idle in the thread's cache goes home first");
     }
