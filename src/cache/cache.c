@@ -459,7 +459,11 @@ static size_t cached_bytes(struct cache *cache) {
  * only looked at now and then; else there is none. */
 static NOINLINE void look(struct cache *cache) {
     if (cache->misses - cache->misses_aged >= CACHE_QUIET) cache->quiet = false;
-    if (!cache->quiet) set_budget(cache);
+    if (cache->quiet) {
+        cache->peers = load_relaxed(&live_caches); /* its budget is small already */
+    } else {
+        set_budget(cache);
+    }
     ptrdiff_t live = cache->held - (ptrdiff_t)cached_bytes(cache);
     if (cache->misses % CACHE_WINDOW == 0) {
         cache->peak[1] = cache->peak[0];
@@ -1062,6 +1066,7 @@ void cache_note_peak(void) {
         const struct chunk *top = load_relaxed(&arena->top);
         if (top != NULL) unused += (size_t)(load_relaxed(&arena->top_end) - (const char *)top);
     }
+    if (unused >= used || used - unused <= load_relaxed(&cache_in_use_peak)) return; /* whatever lies in caches */
     for (struct cache *cache = load_acquire(&cache_all); cache != NULL; cache = cache->next) {
         if (load_relaxed(&cache->state) == CACHE_FREE) continue;
         for (unsigned size_class = 2; (size_class = next_open(cache, size_class)) < CLASS_COUNT; size_class++) {

@@ -315,6 +315,17 @@ static void larger_class_serves(void) {
     CHECK_HEAP();
 }
 
+/* A thread with little to do notices once that there are many caches, not at each miss: all limits are halved then. */
+static void crowded_once(void) {
+    cache_init();
+    seemalloc_free(seemalloc_malloc(100));
+    cache_self->quiet = true;
+    cache_self->peers = 0; /* the one that there is now is more */
+    seemalloc_free(seemalloc_malloc(200));
+    CHECK_EQ(cache_self->peers, 1);
+    CHECK(cache_self->quiet);
+}
+
 /* realloc to less than half moves a medium block that becomes small; where there is no memory for that, it is cut where it stands. */
 static void shrunk_blocks_move(void) {
     cache_init();
@@ -923,7 +934,7 @@ UNIT_MAIN({"lost_once", lost_once}, {"purged_once", purged_once}, {"large_mappin
           {"merged_into_top", merged_into_top}, {"critical_sections", critical_sections}, {"reopened_top_is_dirty", reopened_top_is_dirty},
           {"fresh_blocks_in_a_row", fresh_blocks_in_a_row}, {"batches_fast_and_merged", batches_fast_and_merged},
           {"merged_before_growth", merged_before_growth}, {"waves_are_kept", waves_are_kept}, {"idle_goes_home", idle_goes_home},
-          {"larger_class_serves", larger_class_serves}, {"shrunk_blocks_move", shrunk_blocks_move},
+          {"larger_class_serves", larger_class_serves}, {"shrunk_blocks_move", shrunk_blocks_move}, {"crowded_once", crowded_once},
           {"mapped_while_forking", mapped_while_forking}, {"never_mapped_in_transit", never_mapped_in_transit},
           {"shared_arenas_follow_the_cpu", shared_arenas_follow_the_cpu}, {"magazines_move", magazines_move},
           {"idle_memory_goes_home", idle_memory_goes_home}, {"never_by_itself", never_by_itself}, {"regret_holds", regret_holds},
