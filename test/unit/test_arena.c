@@ -274,6 +274,7 @@ static void replace_medium(unsigned operations) {
 }
 static void idle_goes_home(void) {
     cache_init();
+    store_relaxed(&conf_values[CONF_DECAY], SIZE_MAX); /* however slow the machine */
     replace_medium(100000);
     CHECK(cache_self->idle != 0);
     uint32_t misses = cache_self->misses;
@@ -294,6 +295,7 @@ static void idle_goes_home(void) {
 /* A medium class that has no block takes one of the next classes; such a block goes back to its own. */
 static void larger_class_serves(void) {
     cache_init();
+    store_relaxed(&conf_values[CONF_DECAY], SIZE_MAX); /* however slow the machine */
     replace_medium(100000);
     CHECK(cache_self->idle != 0);
     unsigned own = class_above(request_size(5000)), larger = own + CLASS_LARGER;
