@@ -7,9 +7,27 @@
 
 #define LEND_MAP KIB(128) /* while fork holds them, blocks of this size are mapped: the arena would stay that much larger */
 
-static enum arena_status ask(struct arena *arena, size_t size, size_t align, unsigned means, void **mem, struct fresh *fresh) {
-    if (align <= CHUNK_ALIGN) return arena_alloc(arena, size, means, mem, fresh);
-    return arena_alloc_aligned(arena, size, align, means, mem, fresh);
+/* One block, aligned; or (count is set) a batch. */
+struct request {
+    size_t size, align;
+    unsigned want, *count;
+    void **mem;
+    struct fresh fresh;
+};
+
+static enum arena_status ask(struct arena *arena, struct request *request, unsigned means) {
+    if (request->count != NULL) return arena_take(arena, request->size, request->want, means, request->mem, request->count);
+    if (request->align <= CHUNK_ALIGN) return arena_alloc(arena, request->size, means, request->mem, &request->fresh);
+    return arena_alloc_aligned(arena, request->size, request->align, means, request->mem, &request->fresh);
+}
+
+/* Of one arena, before anybody grows. What is in the depot shall be there when all is merged; where the caller has idle blocks it gives those back before that. */
+static enum arena_status ask_first(struct arena *arena, struct request *request, unsigned means, bool idle) {
+    bool much = depot_is_much(request->size);
+    enum arena_status status = ask(arena, request, much || idle ? 0 : means);
+    if (status != ARENA_FULL || idle || !much) return status;
+    depot_empty(arena);
+    return ask(arena, request, means);
 }
 
 /* Before an arena grows: another one that has much free memory. A block may be of any arena, so memory that one phase or
@@ -25,6 +43,19 @@ static struct arena *next_lender(const struct arena *borrower, uint32_t *looked)
         }
     }
     return NULL;
+}
+
+/* *arena, which has nothing, becomes the lender that had something. *forking: one could not be asked. */
+static enum arena_status ask_lenders(struct arena **arena, struct request *request, bool *forking) {
+    uint32_t looked = 0;
+    for (struct arena *lender; (lender = next_lender(*arena, &looked)) != NULL;) {
+        enum arena_status lent = ask(lender, request, 0);
+        *forking |= lent == ARENA_REFUSED;
+        if (lent != ARENA_OK) continue;
+        *arena = lender;
+        return ARENA_OK;
+    }
+    return ARENA_FULL;
 }
 
 /* The whole pages of the block in `pages`. */
@@ -51,61 +82,41 @@ static void *map(size_t size, size_t align, bool *zeroed) {
 
 void *arena_serve(struct arena *arena, size_t size, size_t align, bool idle, bool *zeroed) {
     void *mem = NULL;
-    struct fresh fresh = {0};
     if (UNLIKELY(size >= CHUNK_MAX || align >= CHUNK_MAX - size)) return NULL;
-    bool much = depot_is_much(size); /* it shall be there when all is merged */
-    enum arena_status status = ask(arena, size, align, much || idle ? 0 : MEANS_MERGE | MEANS_MAP, &mem, &fresh);
+    struct request request = {.size = size, .align = align, .mem = &mem};
+    enum arena_status status = ask_first(arena, &request, MEANS_MERGE | MEANS_MAP, idle);
     if (status == ARENA_FULL && idle) return NULL;
-    if (status == ARENA_FULL && much) {
-        depot_empty(arena);
-        status = ask(arena, size, align, MEANS_MERGE | MEANS_MAP, &mem, &fresh);
-    }
     if (status == ARENA_REFUSED && !(load_relaxed(&arena_spare()->lock.word) & LOCK_FORK)) {
         arena = arena_spare();
-        status = ask(arena, size, align, MEANS_MERGE | MEANS_MAP, &mem, &fresh);
+        status = ask(arena, &request, MEANS_MERGE | MEANS_MAP);
     }
     if (status == ARENA_MAP) {
         mem = map(size, align, zeroed);
         if (mem != NULL) return mem;
         status = ARENA_FULL;
     }
-    uint32_t looked = 0;
     bool forking = false;
-    for (struct arena *lender; status == ARENA_FULL && (lender = next_lender(arena, &looked)) != NULL;) {
-        enum arena_status lent = ask(lender, size, align, 0, &mem, &fresh);
-        if (lent == ARENA_OK) {
-            arena = lender;
-            status = ARENA_OK;
-        }
-        forking |= lent == ARENA_REFUSED;
-    }
+    if (status == ARENA_FULL) status = ask_lenders(&arena, &request, &forking);
     if (status == ARENA_FULL && forking && size >= LEND_MAP && conf_get(CONF_MMAP_MAX) != 0) {
         mem = map(size, align, zeroed);
         if (mem != NULL) return mem;
     }
-    if (status == ARENA_FULL) status = ask(arena, size, align, MEANS_GROW, &mem, &fresh);
+    if (status == ARENA_FULL) status = ask(arena, &request, MEANS_GROW);
     if (status == ARENA_FULL && arena != &arena_main) {
         PROBE2(memory_arena_retry, size, arena);
         arena = &arena_main;
-        status = ask(arena, size, align, MEANS_MERGE | MEANS_GROW, &mem, &fresh);
+        status = ask(arena, &request, MEANS_MERGE | MEANS_GROW);
     }
-    if (status == ARENA_OK) return served(arena, mem, &fresh, zeroed);
+    if (status == ARENA_OK) return served(arena, mem, &request.fresh, zeroed);
     /* Small mappings are wasteful, but better than none. */
     return map(size, align, zeroed);
 }
 
 void arena_serve_batch(struct arena *arena, size_t size, unsigned want, bool idle, void **mem, unsigned *count) {
+    struct request request = {.size = size, .want = want, .mem = mem, .count = count};
+    bool forking = false;
     store_relaxed(count, 0);
-    bool much = depot_is_much(size);
-    enum arena_status status = arena_take(arena, size, want, much || idle ? 0 : MEANS_MERGE, mem, count);
-    if (status == ARENA_FULL && idle) return;
-    if (status == ARENA_FULL && much) {
-        depot_empty(arena);
-        status = arena_take(arena, size, want, MEANS_MERGE, mem, count);
-    }
-    uint32_t looked = 0;
-    for (struct arena *lender; status == ARENA_FULL && (lender = next_lender(arena, &looked)) != NULL;) {
-        if (arena_take(lender, size, want, 0, mem, count) == ARENA_OK) return;
-    }
-    if (status == ARENA_FULL) arena_take(arena, size, want, MEANS_GROW, mem, count);
+    enum arena_status status = ask_first(arena, &request, MEANS_MERGE, idle);
+    if (status != ARENA_FULL || idle) return;
+    if (ask_lenders(&arena, &request, &forking) == ARENA_FULL) ask(arena, &request, MEANS_GROW);
 }
