@@ -132,14 +132,13 @@ static size_t list_ledger(const struct heap *heap, const struct ledger *ledger, 
 }
 
 static size_t list_counters(const struct heap *heap, struct heap_data_number *numbers) {
-    uint64_t mapped = 0, retained = 0, system = 0, threads = 0;
+    uint64_t mapped = 0, retained = 0, threads = 0;
     for (size_t i = 0; i < heap->block_count; i++) mapped += heap->blocks[i].length;
     for (size_t i = 0; i < heap->range_count; i++) {
         if (heap->ranges[i].kind == HEAP_RETAINED) retained += heap->ranges[i].end - heap->ranges[i].start;
     }
-    for (size_t i = 0; i < heap->arena_count; i++) system += heap->arenas[i].system_bytes;
     for (size_t i = 0; i < heap->cache_count; i++) threads += heap->caches[i].state == heap->descriptor.cache_live;
-    const struct heap_data_number all[] = {{"heap_bytes", system},
+    const struct heap_data_number all[] = {{"heap_bytes", heap_system_bytes(heap)},
                                            {"heap_peak", heap->heap_peak},
                                            {"mapped_bytes", mapped},
                                            {"retained_bytes", retained},

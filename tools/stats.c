@@ -105,7 +105,7 @@ static void json_arenas(struct json_writer *json, const struct process *process)
         writer_flag(json, "torn", cache->is_torn);
         writer_number(json, "blocks", cache->blocks);
         writer_number(json, "limits_bytes", cache->reserved);
-        writer_number(json, "budget_bytes", cache->budget + cache->idle);
+        writer_number(json, "budget_bytes", heap_cache_room(cache));
         writer_close(json, '}');
     }
     writer_close(json, ']');

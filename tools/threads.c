@@ -67,7 +67,7 @@ static void json_cache(struct json_writer *json, const struct heap *heap, const 
     writer_number(json, "blocks", cache->blocks);
     writer_number(json, "bytes", cached_bytes(heap, cache));
     writer_number(json, "limits_bytes", cache->reserved);
-    writer_number(json, "budget_bytes", cache->budget + cache->idle);
+    writer_number(json, "budget_bytes", heap_cache_room(cache));
     writer_open(json, "classes", '[');
     for (unsigned i = 0; i < heap->descriptor.class_total; i++) {
         const struct heap_magazine *magazine = &cache->magazines[i];
@@ -108,7 +108,7 @@ static void print_cache(const struct heap *heap, const struct heap_cache *cache)
     printf("cache 0x%" PRIx64 " %s: %s, %s%s\n", cache->address, thread, heap_cache_state(heap, cache), arena,
            cache->is_torn ? ", TORN" : "");
     printf("  %zu blocks, %" PRIu64 " bytes; limits %" PRIu64 ", budget %" PRIu64 " bytes\n", cache->blocks, cached_bytes(heap, cache),
-           cache->reserved, cache->budget + cache->idle);
+           cache->reserved, heap_cache_room(cache));
     printf("  %12s%12s%12s%16s\n", "class", "blocks", "limit", "bytes");
     for (unsigned i = 0; i < heap->descriptor.class_total; i++) {
         const struct heap_magazine *magazine = &cache->magazines[i];

@@ -187,7 +187,7 @@ static void add_cache(struct top_table *table, const struct top *top, const stru
     if (!heap->is_live) size_word(bytes, row->bytes);
     thread_name(name, top->pid, cache->thread);
     snprintf(add_line(table), TOP_WIDTH, "%8s %-15s %6s %7zu %7s %7s %7s %s", thread, name, arena, cache->blocks, bytes,
-             size_word(limits, cache->reserved), size_word(budget, cache->budget + cache->idle),
+             size_word(limits, cache->reserved), size_word(budget, heap_cache_room(cache)),
              cache->is_torn ? "torn" : heap_cache_state(heap, cache));
 }
 

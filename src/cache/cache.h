@@ -36,8 +36,8 @@
 #define CACHE_ONE_LEAST KIB(128)
 #define CACHE_ONE_SMALL KIB(512)
 #define CACHE_ONE_MOST MIB(2)
-/* Medium magazines of blocks to 64 KiB may hold this share of the heaps more, over the square of the number of caches: each thread can take home its own alone. That it does before a
- * heap grows, where not too little lies in them. Small heaps have no such share. */
+/* Medium magazines of blocks to 64 KiB may hold this share of the heaps more, over the square of the number of caches: each thread can take home its own alone.
+ * That it does before a heap grows, where not too little lies in them. Small heaps have no such share. */
 #define CLASS_IDLE_LAST (CLASS_EXACT + 97)
 _Static_assert(CLASS_SIZE_ABOVE(CLASS_IDLE_LAST) == KIB(64) + CHUNK_HEADER, "a request of 64 KiB");
 #define CACHE_IDLE_SHARE 6
@@ -104,8 +104,8 @@ struct cache {
     unsigned classes;            /* those below are served; settings decide when the cache is made */
     size_t reserved;             /* sum of limit counts · class size, */
     size_t reserved_small;       /* and that of exact classes alone */
-    size_t budget;               /* what it may grow to; looked at anew at every decay, */
-    size_t idle;                 /* what medium magazines may grow to beyond that, */
+    size_t budget;               /* what it may grow to, */
+    size_t idle;                 /* and medium magazines beyond that; both looked at anew every CACHE_LOOK misses, */
     size_t peers;                /* and when many more caches are live than these */
     size_t swing;                /* what the limits may add up to beyond it while the thread holds less than it lately had in use: */
     ptrdiff_t held;              /* bytes that came from arenas less those that went back */

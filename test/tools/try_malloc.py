@@ -34,6 +34,8 @@ class TryMalloc(InsideTest):
             return "idle blocks first" if "lies idle in the thread's cache" in way["doubt"] else "doubted", mem
         if "mem" in way:
             self.assertEqual(int(way["mem"], 16), mem, what)
+        if way["way"] == "magazine":
+            self.assertGreater(way["cached"], 0, way)
         if way["way"] == "mmap":
             self.assertEqual((called - trimmed, mapped), ({"mmap block"}, way["system_bytes"]), what)
         elif way["way"] in ("grow", "new region"):

@@ -226,6 +226,12 @@ const struct heap_block *heap_block_holding(const struct heap *heap, uint64_t ad
     return NULL;
 }
 
+uint64_t heap_system_bytes(const struct heap *heap) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < heap->arena_count; i++) bytes += heap->arenas[i].system_bytes;
+    return bytes;
+}
+
 uint64_t heap_setting(const struct heap *heap, const char *name) {
     for (size_t i = 0; i < heap->setting_count; i++) {
         if (strcmp(heap->settings[i].name, name) == 0) return heap->settings[i].value;

@@ -155,6 +155,10 @@ const char *heap_kind_name(unsigned kind);
 const struct heap_chunk *heap_chunk_holding(const struct heap *heap, uint64_t address);
 const struct heap_block *heap_block_holding(const struct heap *heap, uint64_t address);
 
+/* Bytes that all arenas took from the system; and what the limits of a cache's magazines may add up to. */
+uint64_t heap_system_bytes(const struct heap *heap);
+static inline uint64_t heap_cache_room(const struct heap_cache *cache) { return cache->budget + cache->idle; }
+
 /* The value of a setting; 0 if there is none of the name. */
 uint64_t heap_setting(const struct heap *heap, const char *name);
 

@@ -185,11 +185,10 @@ static unsigned merge_all_kinds(struct model *model) {
 
 /* What of the depot is the arena's goes home, if that is much; what is not finds its way into others' inboxes. */
 static void empty_depot(struct model *model, uint64_t size) {
-    uint64_t parked = 0, heaps = 0;
+    uint64_t parked = 0;
     for (size_t i = 0; i < model->heap->list_count; i++)
         parked += model->heap->lists[i].kind == HEAP_PARKED ? model->heap->lists[i].bytes : 0;
-    for (size_t i = 0; i < model->heap->arena_count; i++) heaps += model->heap->arenas[i].system_bytes;
-    if (!rules_empties_depot(parked, heaps, model->heap->arena_count, size)) return;
+    if (!rules_empties_depot(parked, heap_system_bytes(model->heap), model->heap->arena_count, size)) return;
     while (model->parked.count != 0) {
         model->steps = rules_step();
         merge_stack(model, &model->parked);

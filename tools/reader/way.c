@@ -118,9 +118,7 @@ static bool ask_first(struct way *way, const struct heap *heap, const struct hea
     for (unsigned i = (unsigned)heap->descriptor.class_exact + 1; cache != NULL && i < heap->descriptor.class_total; i++) {
         idle += cache->magazines[i].blocks * rules_class_size(i);
     }
-    uint64_t heaps = 0;
-    for (size_t i = 0; i < heap->arena_count; i++) heaps += heap->arenas[i].system_bytes;
-    if (rules_idle_goes_home(idle, heaps)) {
+    if (rules_idle_goes_home(idle, heap_system_bytes(heap))) {
         if (ask(way, heap, arena, way->size, want, slot, false)) return true;
         doubt(way, "what lies idle in the thread's cache goes home first");
     }
@@ -174,13 +172,11 @@ static void doubt_cache(struct way *way, const struct heap *heap, const struct h
 static bool by_cache(struct way *way, const struct heap *heap, uint64_t page_size, const struct heap_cache *cache) {
     unsigned size_class = rules_class_above(way->size);
     if (size_class >= heap->descriptor.class_total) return false;
-    const struct heap_magazine *magazine = &cache->magazines[size_class];
-    way->size_class = size_class;
+    unsigned from = size_class, last = size_class + (cache->watch == 0 ? rules_larger(size_class, cache->idle) : 0);
+    while (cache->magazines[from].blocks == 0 && from < last && from + 1 < cache->classes) from++;
+    const struct heap_magazine *magazine = &cache->magazines[from];
+    way->size_class = magazine->blocks != 0 ? from : size_class;
     way->cached = magazine->blocks;
-    for (unsigned left = cache->watch == 0 ? rules_larger(size_class, cache->idle) : 0; magazine->blocks == 0 && left != 0; left--) {
-        if (way->size_class + 1 >= cache->classes) break;
-        magazine = &cache->magazines[++way->size_class];
-    }
     if (magazine->blocks != 0) {
         const struct heap_list *list = magazine->list != HEAP_NO_LIST ? &heap->lists[magazine->list] : NULL;
         const struct heap_chunk *chunk = list != NULL ? &heap->chunks[heap->listed[list->first + list->count - 1]] : NULL;
@@ -192,7 +188,6 @@ static bool by_cache(struct way *way, const struct heap *heap, uint64_t page_siz
         }
         return true;
     }
-    way->size_class = size_class;
     struct rules_widen widen = way_widening(heap, cache, size_class);
     widen.is_drained = false; /* it does not only free any more */
     uint64_t size = rules_class_size(size_class);
