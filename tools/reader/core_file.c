@@ -100,7 +100,9 @@ static bool read_memory(struct source *source, uint64_t address, void *to, size_
         const struct core_file *file = dumped ? NULL : file_at(core, address);
         if (file != NULL && file->end - address < left) left = file->end - address;
         size_t here = size < left ? size : (size_t)left;
-        if (dumped ? !read_all(core->fd, out, here, segment->offset + inside) : !read_file(core, address, out, here, fault)) {
+        if (!dumped && segment->is_empty) {
+            memset(out, 0, here);
+        } else if (dumped ? !read_all(core->fd, out, here, segment->offset + inside) : !read_file(core, address, out, here, fault)) {
             return fault_note(fault, "can't read %zu bytes at 0x%" PRIx64 " of the core: %s", here, address, strerror(errno));
         }
         out += here;
@@ -234,7 +236,7 @@ static bool add_segment(struct core *core, const GElf_Phdr *head, uint64_t lengt
     if (head->p_memsz == 0 || head->p_vaddr + head->p_memsz < head->p_vaddr) return true;
     uint64_t dumped = head->p_filesz < head->p_memsz ? head->p_filesz : head->p_memsz;
     char access[5] = {head->p_flags & PF_R ? 'r' : '-', head->p_flags & PF_W ? 'w' : '-', head->p_flags & PF_X ? 'x' : '-', 'p', '\0'};
-    add_mapping(core, (struct core_segment){head->p_vaddr, head->p_vaddr + head->p_memsz, dumped, head->p_offset}, access);
+    add_mapping(core, (struct core_segment){head->p_vaddr, head->p_vaddr + head->p_memsz, dumped, head->p_offset, false}, access);
     return true;
 }
 
@@ -255,19 +257,33 @@ static void separate(struct core *core) {
     }
 }
 
+/* Adds mappings for what the first `known` segments leave of [at, end). */
+static void fill_gaps(struct core *core, size_t known, uint64_t at, uint64_t end, bool is_empty, const char access[5]) {
+    for (size_t i = 0; i < known && at < end; i++) {
+        uint64_t start = core->segments[i].start, stop = core->segments[i].end;
+        if (stop <= at || start >= end) continue;
+        if (start > at) add_mapping(core, (struct core_segment){.start = at, .end = start, .is_empty = is_empty}, access);
+        at = stop;
+    }
+    if (at < end) add_mapping(core, (struct core_segment){.start = at, .end = end, .is_empty = is_empty}, access);
+}
+
 /* Parts of files that were mapped and of which gcore wrote nothing, not even a segment: they could not be written. */
 static void add_files(struct core *core) {
     size_t known = core->segment_count;
-    for (size_t i = 0; i < core->file_count; i++) {
-        uint64_t at = core->files[i].start, end = core->files[i].end;
-        for (size_t k = 0; k < known && at < end; k++) {
-            uint64_t start = core->segments[k].start, stop = core->segments[k].end;
-            if (stop <= at || start >= end) continue;
-            if (start > at) add_mapping(core, (struct core_segment){.start = at, .end = start}, "r--p");
-            at = stop;
-        }
-        if (at < end) add_mapping(core, (struct core_segment){.start = at, .end = end}, "r--p");
+    for (size_t i = 0; i < core->file_count; i++) fill_gaps(core, known, core->files[i].start, core->files[i].end, false, "r--p");
+}
+
+/* Parts of a heap that no page was in: gcore leaves them out if their mapping has a name, as brk's has; the kernel writes segments without bytes. */
+static void admit(struct source *source, uint64_t start, uint64_t end) {
+    struct core *core = (struct core *)source;
+    if (core_dumped_end(core, start) == start) return; /* left out as a whole */
+    for (size_t i = 0; i < core->segment_count; i++) {
+        struct core_segment *segment = &core->segments[i];
+        if (segment->start >= start && segment->end <= end && segment->dumped == 0) segment->is_empty = true;
     }
+    fill_gaps(core, core->segment_count, start, end, true, "rw-p");
+    separate(core);
 }
 
 /* From NT_FILE; what it does not name is a file all the same if it begins as an ELF file does. */
@@ -316,6 +332,7 @@ bool core_open(struct core *core, int fd, struct fault *fault) {
     struct stat status;
     *core = (struct core){.fd = fd, .opened_fd = -1};
     core->source.read = read_memory;
+    core->source.admit = admit;
     core->source.page_size = (uint64_t)sysconf(_SC_PAGESIZE);
     elf_version(EV_CURRENT);
     Elf *elf = elf_begin(fd, ELF_C_READ, NULL);

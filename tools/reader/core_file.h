@@ -1,6 +1,7 @@
 /* core_file.h: a core file as a source: memory as it was dumped, files on disk for what was not because nobody could write it, threads with their registers.
  *
- * What is in neither can't be read, and is never taken for zero. Which pages were in memory a core does not say. SPDX-License-Identifier: MIT */
+ * What is in neither can't be read, and is never taken for zero, but for parts of a region of the heap that is there otherwise: those had no page. Which
+ * pages were in memory a core does not say. SPDX-License-Identifier: MIT */
 #ifndef SEEMALLOC_READER_CORE_FILE_H
 #define SEEMALLOC_READER_CORE_FILE_H
 
@@ -11,6 +12,7 @@
 struct core_segment {
     uint64_t start, end, dumped; /* [start, start + dumped) stands at `offset` */
     uint64_t offset;
+    bool is_empty; /* what was not dumped is zero */
 };
 
 struct core_file { /* what a mapping was made from */

@@ -38,6 +38,8 @@ struct source {
     bool (*read)(struct source *source, uint64_t address, void *to, size_t size, struct fault *fault);
     /* Sets `count` of enum source_page for the pages from `address`, a multiple of page_size. False: not known. NULL: never known. */
     bool (*pages)(struct source *source, uint64_t address, size_t count, uint8_t *page);
+    /* From now on [start, end), which the heap has by its books, is mapped, and zero where nothing is known of it. NULL: all mappings are known. */
+    void (*admit)(struct source *source, uint64_t start, uint64_t end);
     uint64_t page_size;
     struct source_mappings mappings;
 };

@@ -156,12 +156,15 @@ static void list_regions(struct reading *reading, size_t index) {
         at = view_64(&view, d->region_next);
         view_free(&view);
         sum += region.end - region.start;
-        if (region.start >= region.end || region.end > region.limit || region.start % d->chunk_align != 0 ||
-            region.kind >= SEEMALLOC_REGION_BLOCK || !source_has(reading->source, region.start, region.end)) {
+        bool is_too_much = sum > arena->system_bytes && !arena->is_torn;
+        bool is_sane = region.start < region.end && region.end <= region.limit && region.start % d->chunk_align == 0 &&
+                       region.kind < SEEMALLOC_REGION_BLOCK;
+        if (is_sane && !is_too_much && reading->source->admit != NULL) reading->source->admit(reading->source, region.start, region.end);
+        if (!is_sane || !source_has(reading->source, region.start, region.end)) {
             heap_fault(reading, arena, "its region from 0x%" PRIx64 " to 0x%" PRIx64 " makes no sense", region.start, region.end);
             break;
         }
-        if ((sum > arena->system_bytes && !arena->is_torn) || heap->region_count - arena->first > REGIONS_MOST) {
+        if (is_too_much || heap->region_count - arena->first > REGIONS_MOST) {
             heap_fault(reading, arena,
                        "its regions have more bytes than the %" PRIu64 " that it took from the system, or their list is a circle",
                        arena->system_bytes);
