@@ -184,6 +184,7 @@ static pthread_barrier_t barrier;
 static void *starved(void *arg) {
     (void)arg;
     struct list *list = NULL;
+    pthread_barrier_wait(&barrier); /* what is left is for the other threads' vectors first */
     /* NULL or memory, either is right: what counts is that it is one of them. */
     take_all(&list, 100, 1000);
     take_all(&list, 20000, 10);
@@ -224,6 +225,7 @@ static void threads_without_memory(void) {
             exit(1);
         }
     }
+    pthread_barrier_wait(&barrier);
     pthread_barrier_wait(&barrier);
     free_all(&list);
     set(RLIMIT_AS, SIZE_MAX);
