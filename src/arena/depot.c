@@ -84,54 +84,45 @@ static size_t depot_room(void) {
     return max_size(min_size(load_relaxed(&heap_bytes) / DEPOT_SHARE, most), DEPOT_BYTES);
 }
 
-bool depot_put(const struct arena *near, unsigned number, void **mem, unsigned n, unsigned *left) {
+unsigned depot_put(const struct arena *near, unsigned number, void **mem, unsigned n) {
     struct depot_slot *slot = &depot_ways[way_of(near)].slot[number];
-    if (load_relaxed(&depot_bytes) + (size_t)n * number * CHUNK_ALIGN > depot_room() || !slot_enter(slot, BRIEF)) return false;
-    struct depot_batch *batch = slot->youngest;
-    unsigned into = batch != NULL ? min_unsigned(DEPOT_BATCH - batch->count, n) : 0;
-    struct depot_batch *next = into < n ? begin_batch(slot) : NULL;
-    if (UNLIKELY(into < n && next == NULL)) {
-        slot_leave(slot);
-        return false;
+    if (load_relaxed(&depot_bytes) + (size_t)n * number * CHUNK_ALIGN > depot_room() || !slot_enter(slot, BRIEF)) return 0;
+    unsigned done = 0;
+    while (done < n) {
+        struct depot_batch *batch = slot->youngest;
+        if (batch == NULL || batch->count == DEPOT_BATCH) batch = begin_batch(slot);
+        if (UNLIKELY(batch == NULL)) break;
+        unsigned in = min_unsigned(DEPOT_BATCH - batch->count, n - done);
+        slots_move(batch->mem + batch->count, mem + done, in); /* oldest first, as in a magazine */
+        batch->count += in;
+        done += in;
     }
-    store_relaxed(left, *left - n);
-    if (into != 0) {
-        slots_move(batch->mem + batch->count, mem, into); /* oldest first, as in a magazine */
-        batch->count += into;
-    }
-    if (next != NULL) {
-        slots_move(next->mem, mem + into, n - into);
-        next->count = n - into;
-    }
-    count_blocks(slot, number, (int)n);
+    count_blocks(slot, number, (int)done);
     slot_leave(slot);
-    return true;
+    return done;
 }
 
-static unsigned take_from(struct depot_slot *slot, unsigned number, unsigned want, void **mem, unsigned *count) {
+static unsigned take_from(struct depot_slot *slot, unsigned number, unsigned want, void **mem) {
     if (load_relaxed(&slot->blocks) == 0 || !slot_enter(slot, BRIEF)) return 0;
-    unsigned n = 0;
-    while (n < want && slot->youngest != NULL) {
+    unsigned n = min_unsigned(want, slot->blocks);
+    for (unsigned left = n; left != 0;) {
         struct depot_batch *batch = slot->youngest;
-        unsigned got = min_unsigned(batch->count, want - n);
-        batch->count -= got;
-        slots_move(mem + n, batch->mem + batch->count, got); /* as they came, which mostly is address order */
-        n += got;
+        unsigned got = min_unsigned(batch->count, left);
+        void *const *from = batch->mem + (batch->count -= got);
+        for (unsigned i = 0; i < got; i++) store_relaxed(&mem[--left], from[i]); /* as they came, which mostly is address order */
         if (batch->count == 0) end_batch(slot);
     }
     count_blocks(slot, number, -(int)n);
-    store_relaxed(count, n);
     slot_leave(slot);
     return n;
 }
 
-void depot_take(const struct arena *near, unsigned number, unsigned want, void **mem, unsigned *count) {
-    store_relaxed(count, 0);
-    unsigned first = way_of(near), all = ways();
-    if (take_from(&depot_ways[first].slot[number], number, want, mem, count) != 0) return;
-    for (unsigned way = 0; way < all && load_relaxed(&depot_bytes) != 0; way++) {
-        if (way != first && take_from(&depot_ways[way].slot[number], number, want, mem, count) != 0) return;
+unsigned depot_take(const struct arena *near, unsigned number, unsigned want, void **mem) {
+    unsigned first = way_of(near), all = ways(), n = take_from(&depot_ways[first].slot[number], number, want, mem);
+    for (unsigned way = 0; n == 0 && way < all && load_relaxed(&depot_bytes) != 0; way++) {
+        if (way != first) n = take_from(&depot_ways[way].slot[number], number, want, mem);
     }
+    return n;
 }
 
 /* --- home ---------------------------------------------------------------------------------------------------------------------------------------------- */

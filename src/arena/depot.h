@@ -55,12 +55,12 @@ extern struct depot_page *depot_pages; /* for readers */
 extern struct depot_way depot_ways[DEPOT_WAYS];
 extern size_t depot_bytes; /* 16 n for each block in slot n; relaxed */
 
-/* Takes n blocks that carry the key, at most DEPOT_BATCH, from a thread of arena `near`. False: there is no room, or nobody can tell now. As in arena.h *left
- * goes down by n at the moment that the depot has them. */
-bool depot_put(const struct arena *near, unsigned slot, void **mem, unsigned n, unsigned *left);
+/* Takes n blocks that carry the key from a thread of arena `near`, the oldest first. How many it took: all, but for what no memory for batches is left; 0 also if
+ * there is no room, or nobody can tell now. */
+unsigned depot_put(const struct arena *near, unsigned slot, void **mem, unsigned n);
 
-/* Up to `want` blocks, of the youngest batches; *count is set to how many. */
-void depot_take(const struct arena *near, unsigned slot, unsigned want, void **mem, unsigned *count);
+/* Up to `want` blocks, of the youngest batches, into mem[0] and on; the last one is the first to be handed out. How many. */
+unsigned depot_take(const struct arena *near, unsigned slot, unsigned want, void **mem);
 
 /* Everything goes home: blocks of `mine` are merged, those of other arenas sent. */
 void depot_empty(struct arena *mine);

@@ -221,6 +221,19 @@ static void resume_hits(struct cache *cache) {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     store_relaxed(&cache_self, cache);
 }
+/* Blocks move between slots: whoever reads them from outside comes again, and a forked child must not trust this cache. */
+static struct cache *begin_move(struct cache *cache) {
+    struct cache *self = cache_self; /* not this one where its thread ends */
+    pause_hits();
+    store_relaxed(&cache->torn, 1);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return self;
+}
+static void end_move(struct cache *cache, struct cache *self) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    store_relaxed(&cache->torn, 0);
+    resume_hits(self);
+}
 static void show(struct cache *cache, unsigned size_class) { cache->magazine[size_class].bottom = base_of(cache, size_class); }
 
 /* --- blocks leave a magazine --------------------------------------------------------------------------------------------------------------- */
@@ -235,22 +248,32 @@ static void send_home(struct cache *cache, enum arena_way way) {
     arena_return(cache->arena, way, cache->transit, &cache->in_transit, &cache->torn);
 }
 
-/* The older n blocks of a magazine leave it, to be parked or merged; it is shrunk first, so that no pointer is in two places. */
-static void flush_older(struct cache *cache, unsigned size_class, unsigned n, bool park) {
+/* The oldest n blocks that are in the depot, or in transit, leave the magazine. */
+static void forget_older(struct cache *cache, unsigned size_class, unsigned count, unsigned n) {
     struct magazine *magazine = &cache->magazine[size_class];
-    show(cache, size_class);
-    unsigned count = (unsigned)(magazine->top - magazine->bottom);
-    n = min_unsigned(n, min_unsigned(count, TRANSIT_MAX));
-    count_class(cache, size_class, -(int)n);
-    store_relaxed(&cache->torn, 1);
-    slots_move(cache->transit, magazine->bottom, n);
     slots_move(magazine->bottom, magazine->bottom + n, count - n);
     store_relaxed(&magazine->top, magazine->top - n);
-    store_relaxed(&cache->in_transit, n);
-    store_relaxed(&cache->torn, 0);
+    count_class(cache, size_class, -(int)n);
+}
+
+/* The older n blocks of a magazine go into the depot, if `park` and there is room, or home to be merged. Meanwhile nobody hits. */
+static void flush_older(struct cache *cache, unsigned size_class, unsigned n, bool park) {
+    struct magazine *magazine = &cache->magazine[size_class];
+    unsigned parked = 0;
+    struct cache *self = begin_move(cache);
+    show(cache, size_class);
+    unsigned count = (unsigned)(magazine->top - magazine->bottom);
+    n = min_unsigned(n, count);
     park &= !cache->quiet;
-    if (park && size_class < DEPOT_SLOTS && depot_put(cache->arena, size_class, cache->transit, n, &cache->in_transit)) return;
-    send_home(cache, park ? ARENA_FAST : ARENA_MERGED);
+    if (park && size_class < DEPOT_SLOTS) parked = depot_put(cache->arena, size_class, magazine->bottom, n);
+    if (parked == 0) {
+        n = min_unsigned(n, TRANSIT_MAX);
+        slots_move(cache->transit, magazine->bottom, n);
+    }
+    forget_older(cache, size_class, count, parked != 0 ? parked : n);
+    if (parked == 0) store_relaxed(&cache->in_transit, n);
+    end_move(cache, self);
+    if (parked == 0) send_home(cache, park ? ARENA_FAST : ARENA_MERGED);
 }
 
 /* Everything leaves, of all classes from this one on at once, to be merged. */
@@ -288,9 +311,7 @@ static unsigned limit_of(struct cache *cache, unsigned size_class) {
 /* A magazine moves to slots that suffice for `limit` blocks. */
 static void move_magazine(struct cache *cache, unsigned size_class, unsigned limit) {
     struct magazine *magazine = &cache->magazine[size_class];
-    pause_hits();
-    store_relaxed(&cache->torn, 1);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    struct cache *self = begin_move(cache);
     show(cache, size_class);
     unsigned count = (unsigned)(magazine->top - magazine->bottom);
     void **slots = limit <= WIDE_MAX ? cache->wide[size_class] : cache->deep[size_class];
@@ -299,9 +320,7 @@ static void move_magazine(struct cache *cache, unsigned size_class, unsigned lim
     store_release(&magazine->top, slots + count);
     magazine->bottom = slots;
     magazine->limit = slots + limit;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    store_relaxed(&cache->torn, 0);
-    resume_hits(cache);
+    end_move(cache, self);
 }
 
 static unsigned slots_at(struct cache *cache, unsigned size_class) {
@@ -413,7 +432,7 @@ static void halve(struct cache *cache, unsigned size_class) {
     if (now <= least) return;
     unsigned half = now / 2 > least ? now / 2 : least;
     unsigned count = count_of(cache, size_class);
-    for (; count > half; count -= min_unsigned(count - half, TRANSIT_MAX)) flush_older(cache, size_class, count - half, true);
+    for (; count > half; count = count_of(cache, size_class)) flush_older(cache, size_class, count - half, true);
     set_limit(cache, size_class, half);
     watch_on(cache, size_class);
 }
@@ -592,22 +611,31 @@ static void watch_refill(struct cache *cache, unsigned size_class) {
     resume_hits(cache);
 }
 
-static void *refill(struct cache *cache, unsigned size_class) {
-    cache->gives = 0;
-    watch_refill(cache, size_class);
-    widen(cache, size_class);
-    if (limit_of(cache, size_class) == 0) return NULL; /* nothing to watch */
-    unsigned half = size_class <= CLASS_EXACT ? limit_of(cache, size_class) / 2 + 1 : 1;
-    if (size_class < DEPOT_SLOTS) depot_take(cache->arena, size_class, min_unsigned(half, TRANSIT_MAX), cache->transit, &cache->in_transit);
-    if (cache->in_transit == 0) {
-        struct arena *arena = arena_less_busy(cache->arena);
-        unsigned want = min_unsigned(half, WIDE_MAX / 2 + 1);
-        bool idle = may_hold_idle(cache);
-        arena_serve_batch(arena, class_size(size_class), want, idle, cache->transit, &cache->in_transit);
-        if (idle && cache->in_transit == 0) {
-            idle_home(cache);
-            arena_serve_batch(arena, class_size(size_class), want, false, cache->transit, &cache->in_transit);
-        }
+/* Blocks from the depot; NULL: there is none. The first one is the caller's, the others are in the magazine. */
+static void *take_parked(struct cache *cache, unsigned size_class, unsigned want) {
+    struct magazine *magazine = &cache->magazine[size_class];
+    void *mem = NULL;
+    struct cache *self = begin_move(cache);
+    void **top = magazine->top; /* a signal handler may have put some there */
+    unsigned room = top < magazine->limit ? (unsigned)(magazine->limit - top) : 0;
+    unsigned n = depot_take(cache->arena, size_class, min_unsigned(want, room), top);
+    if (n != 0) {
+        mem = load_relaxed(&top[n - 1]);
+        store_relaxed(&magazine->top, top + n - 1);
+        count_class(cache, size_class, (int)n);
+    }
+    end_move(cache, self);
+    return mem;
+}
+
+/* The same from an arena. */
+static void *take_fresh(struct cache *cache, unsigned size_class, unsigned want) {
+    struct arena *arena = arena_less_busy(cache->arena);
+    bool idle = may_hold_idle(cache);
+    arena_serve_batch(arena, class_size(size_class), want, idle, cache->transit, &cache->in_transit);
+    if (idle && cache->in_transit == 0) {
+        idle_home(cache);
+        arena_serve_batch(arena, class_size(size_class), want, false, cache->transit, &cache->in_transit);
     }
     if (cache->in_transit == 0) return NULL;
     count_class(cache, size_class, (int)cache->in_transit);
@@ -615,19 +643,27 @@ static void *refill(struct cache *cache, unsigned size_class) {
     struct magazine *magazine = &cache->magazine[size_class];
     unsigned n = cache->in_transit;
     void *mem = cache->transit[0];
-    pause_hits();
-    store_relaxed(&cache->torn, 1);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    struct cache *self = begin_move(cache);
     void **top = magazine->top;
     unsigned in = top < magazine->limit ? min_unsigned(n - 1, (unsigned)(magazine->limit - top)) : 0;
     for (unsigned i = 0; i < in; i++) store_relaxed(&top[i], cache->transit[n - 1 - i]);
     store_relaxed(&cache->transit[0], cache->transit[n - 1 - in]);
     store_relaxed(&cache->in_transit, n - 1 - in); /* first: who looks from outside shall find none twice */
     store_relaxed(&magazine->top, top + in);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    store_relaxed(&cache->torn, 0);
-    resume_hits(cache);
+    end_move(cache, self);
     if (cache->in_transit != 0) send_home(cache, ARENA_FAST);
+    return mem;
+}
+
+static void *refill(struct cache *cache, unsigned size_class) {
+    cache->gives = 0;
+    watch_refill(cache, size_class);
+    widen(cache, size_class);
+    if (limit_of(cache, size_class) == 0) return NULL; /* nothing to watch */
+    unsigned half = size_class <= CLASS_EXACT ? limit_of(cache, size_class) / 2 + 1 : 1;
+    void *mem = size_class < DEPOT_SLOTS ? take_parked(cache, size_class, half) : NULL;
+    if (mem == NULL) mem = take_fresh(cache, size_class, min_unsigned(half, WIDE_MAX / 2 + 1));
+    if (mem == NULL) return NULL;
     missed(cache, size_class);
     watch_on(cache, size_class);
     key_clear(mem);

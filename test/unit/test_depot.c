@@ -25,10 +25,9 @@ static void get(struct arena *arena, unsigned slot, void **mem, unsigned n) {
 }
 
 static bool put(unsigned slot, void **mem, unsigned n) {
-    unsigned left = n;
-    bool done = depot_put(&arena_main, slot, mem, n, &left);
-    CHECK_EQ(left, done ? 0 : n);
-    return done;
+    unsigned done = depot_put(&arena_main, slot, mem, n);
+    CHECK(done == 0 || done == n);
+    return done != 0;
 }
 
 /* Without a cache every block takes the way through the arena. */
@@ -40,8 +39,8 @@ static void no_cache(void) {
 /* The youngest come first, as they lay in their batch, whatever sizes the batches had; and each once. */
 static void last_in_first_out(void) {
     no_cache();
-    static void *mem[MANY], *again[DEPOT_BATCH];
-    static const unsigned sizes[] = {1, 40, 30, 64, 7, 33, 64, 17};
+    static void *mem[MANY], *again[MANY];
+    static const unsigned sizes[] = {1, 40, 30, 150, 7, 11, 17}; /* one more than a batch, and than two */
     get(&arena_main, SLOT, mem, MANY);
     unsigned n = 0;
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; n += sizes[i++]) {
@@ -50,18 +49,18 @@ static void last_in_first_out(void) {
     }
     CHECK_EQ(n, MANY);
     CHECK_EQ(depot_bytes, MANY * SIZE);
-    unsigned got;
-    depot_take(&arena_main, SLOT, 10, again, &got); /* batches are filled up: the last one has 64 */
-    CHECK_EQ(got, 10);
-    for (unsigned i = 0; i < got; i++) CHECK_EQ(again[i], mem[MANY - 10 + i]);
-    for (n -= 10; n != 0; n -= got) {
-        depot_take(&arena_main, SLOT, n % DEPOT_BATCH != 0 ? n % DEPOT_BATCH : DEPOT_BATCH, again, &got);
-        for (unsigned i = 0; i < got; i++) CHECK_EQ(again[i], mem[n - got + i]);
+    CHECK_EQ(depot_take(&arena_main, SLOT, 10, again), 10); /* batches are filled up: the last one has 64 */
+    for (unsigned i = 0; i < 10; i++) CHECK_EQ(again[i], mem[MANY - 1 - i]);
+    CHECK_EQ(depot_take(&arena_main, SLOT, MANY, again), MANY - 10);
+    n = MANY - 10;
+    for (unsigned left = MANY - 10; left != 0;) { /* batch by batch, the first one to come at the end */
+        unsigned here = left % DEPOT_BATCH != 0 ? left % DEPOT_BATCH : DEPOT_BATCH;
+        for (unsigned i = 0; i < here; i++) CHECK_EQ(again[--n], mem[left - here + i]);
+        left -= here;
     }
     CHECK_EQ(depot_bytes, 0);
     CHECK_EQ(depot_ways[0].slot[SLOT].blocks, 0);
-    depot_take(&arena_main, SLOT, 1, again, &got);
-    CHECK_EQ(got, 0);
+    CHECK_EQ(depot_take(&arena_main, SLOT, 1, again), 0);
     CHECK(depot_adds_up());
 }
 
@@ -70,14 +69,11 @@ static void near_and_far(void) {
     no_cache();
     struct arena *other = arena_attach(false);
     void *mem[2], *again[2];
-    unsigned got, left = 1;
     get(&arena_main, SLOT, mem, 2);
-    CHECK(depot_put(other, SLOT, mem, 1, &left));
+    CHECK_EQ(depot_put(other, SLOT, mem, 1), 1);
     CHECK(put(SLOT, mem + 1, 1));
-    depot_take(other, SLOT, 2, again, &got);
-    CHECK(got == 1 && again[0] == mem[0]);
-    depot_take(other, SLOT, 2, again, &got);
-    CHECK(got == 1 && again[0] == mem[1]);
+    CHECK(depot_take(other, SLOT, 2, again) == 1 && again[0] == mem[0]);
+    CHECK(depot_take(other, SLOT, 2, again) == 1 && again[0] == mem[1]);
     CHECK(depot_adds_up());
 }
 
@@ -154,15 +150,13 @@ static void home_before_growth(void) {
 static void taken(void) {
     no_cache();
     void *mem[3];
-    unsigned got;
     uint64_t somebody = (uintptr_t)lock_self() + 64;
     get(&arena_main, SLOT, mem, 3);
     get(&arena_main, SLOT + 1, mem + 2, 1);
     CHECK(put(SLOT, mem, 1) && put(SLOT + 1, mem + 2, 1));
     depot_ways[0].slot[SLOT].owner = somebody;
     CHECK(!put(SLOT, mem + 1, 1));
-    depot_take(&arena_main, SLOT, 1, mem, &got);
-    CHECK_EQ(got, 0);
+    CHECK_EQ(depot_take(&arena_main, SLOT, 1, mem), 0);
     depot_fork_prepare(os_clock() + 1000);
     CHECK_EQ(depot_ways[0].slot[SLOT].owner, somebody);
     CHECK(depot_ways[0].slot[SLOT + 1].owner != 0);
@@ -174,23 +168,21 @@ static void taken(void) {
     CHECK_EQ(depot_ways[0].slot[SLOT].owner, 0);
     CHECK_EQ(depot_bytes, SIZE + CHUNK_ALIGN);
     CHECK(depot_adds_up());
-    depot_take(&arena_main, SLOT + 1, 1, mem, &got);
-    CHECK(got == 1 && mem[0] == mem[2]);
+    CHECK(depot_take(&arena_main, SLOT + 1, 1, mem) == 1 && mem[0] == mem[2]);
 }
 
 /* What nobody took in a window of time goes home, what was taken and came again stays; with decay:0 all goes, with decay:-1 nothing. */
 static void idle_goes_home(void) {
     no_cache();
     static void *mem[MANY], *again[DEPOT_BATCH];
-    unsigned got;
     uint64_t now = 1000000000;
     get(&arena_main, SLOT, mem, MANY);
     depot_tend(&arena_main, now);
     for (unsigned i = 0; i < MANY; i += DEPOT_BATCH) CHECK(put(SLOT, mem + i, DEPOT_BATCH));
     depot_tend(&arena_main, now += 250000000); /* the window in which they came */
     CHECK_EQ(depot_ways[0].slot[SLOT].blocks, MANY);
-    depot_take(&arena_main, SLOT, DEPOT_BATCH, again, &got);
-    CHECK(put(SLOT, again, got));
+    CHECK_EQ(depot_take(&arena_main, SLOT, DEPOT_BATCH, again), DEPOT_BATCH);
+    CHECK(put(SLOT, again, DEPOT_BATCH));
     depot_tend(&arena_main, now += 249000000);
     CHECK_EQ(depot_ways[0].slot[SLOT].blocks, MANY);
     depot_tend(&arena_main, now += 1000000);

@@ -108,4 +108,4 @@ bool rules_idle_goes_home(uint64_t bytes, uint64_t heaps) { return bytes >= cach
 unsigned rules_batch(unsigned size_class, unsigned limit) {
     return size_class <= CLASS_EXACT ? (unsigned)min_size(limit, WIDE_MAX) / 2 + 1 : 1;
 }
-unsigned rules_parked_batch(unsigned limit) { return min_unsigned(limit / 2 + 1, TRANSIT_MAX); }
+unsigned rules_parked_batch(unsigned limit) { return limit / 2 + 1; }
