@@ -120,9 +120,11 @@ static void *move(void *mem, size_t usable, size_t bytes) {
     return copy;
 }
 
-/* A block that shrinks by much moves: cut where it stands, it would be a small block among large ones, and break the hole that the next of those needs. */
+/* A medium block that shrinks by much moves, for it is not to be cut where it stands (see SHRUNK_SHARE). */
 static void *move_small(void *mem, size_t usable, size_t old_size, size_t size, size_t bytes) {
-    if (size > SHRUNK_MOVES || size >= old_size / 2 || old_size <= CLASS_EXACT_SIZE || load_relaxed(&os_counters.limit) != 0) return NULL;
+    if (size > SHRUNK_MOVES || size >= old_size - old_size / SHRUNK_SHARE_MEDIUM || old_size <= CLASS_EXACT_SIZE ||
+        load_relaxed(&os_counters.limit) != 0)
+        return NULL;
     int saved = errno;
     void *copy = move(mem, usable, bytes);
     errno = saved;

@@ -971,8 +971,14 @@ void cache_free(void *mem) {
     tend_beside(cache);
 }
 
+/* Under a limit nothing is kept that can be had back. */
+static bool stays_whole(size_t old_size, size_t size) {
+    bool medium = old_size > CLASS_EXACT_SIZE && old_size <= CLASS_SIZE_ABOVE(CLASS_IDLE_LAST) && load_relaxed(&os_counters.limit) == 0;
+    return size <= old_size && old_size - size < max_size(CHUNK_MIN, old_size / (medium ? SHRUNK_SHARE_MEDIUM : SHRUNK_SHARE));
+}
+
 bool cache_resize(void *mem, size_t old_size, size_t size) {
-    if (size <= old_size && old_size - size < max_size(CHUNK_MIN, old_size / 8)) return true;
+    if (stays_whole(old_size, size)) return true;
     struct chunk *chunk = chunk_of(mem);
     uint32_t tag = chunk_tag(chunk);
     if (!tag_in_use(tag) || !arena_resize(arena_of_id(tag), mem, size)) return false;

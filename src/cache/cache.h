@@ -40,9 +40,13 @@
  * That it does before a heap grows, where not too little lies in them. Small heaps have no such share. */
 #define CLASS_IDLE_LAST (CLASS_EXACT + 97)
 _Static_assert(CLASS_SIZE_ABOVE(CLASS_IDLE_LAST) == KIB(64) + CHUNK_HEADER, "a request of 64 KiB");
-#define CACHE_IDLE_SHARE 6
+#define CACHE_IDLE_SHARE 3
 #define CACHE_IDLE_ROOM MIB(1)
 static inline size_t cache_idle_least(size_t heaps) { return max_size(KIB(128), heaps / 128); }
+/* A block that would lose less than this share of its size when it shrinks stays as it is: what is cut off a medium one is one more small chunk among large
+ * ones, and breaks the hole that the next of those needs. */
+#define SHRUNK_SHARE 8
+#define SHRUNK_SHARE_MEDIUM 3
 #define CACHE_SLACK KIB(256) /* a peak is only seen now and then: two of the largest blocks more may be idle */
 #define CACHE_SWING_SHARE 8
 #define CACHE_SWING_LEAST KIB(1536)

@@ -328,7 +328,7 @@ static void crowded_once(void) {
     CHECK(cache_self->quiet);
 }
 
-/* realloc to less than half moves a medium block that becomes small; where there is no memory for that, it is cut where it stands. */
+/* A medium block that shrinks stays whole while it keeps two thirds, and moves where it becomes small; at the limit it is cut where it stands. */
 static void shrunk_blocks_move(void) {
     cache_init();
     char *mem = seemalloc_malloc(40000), *behind = seemalloc_malloc(40000);
@@ -337,9 +337,12 @@ static void shrunk_blocks_move(void) {
     CHECK(small != mem);
     for (int i = 0; i < 300; i++) CHECK_EQ(small[i], 7);
     CHECK(seemalloc_malloc(40000) == mem); /* whole */
-    char *half = seemalloc_realloc(behind, 30000);
-    CHECK(half == behind);
-    CHECK(seemalloc_realloc(half, 17000) == half); /* too large to be copied */
+    CHECK(seemalloc_realloc(behind, 27000) == behind);
+    CHECK(chunk_size(chunk_of(behind)) > 40000);
+    CHECK(seemalloc_realloc(behind, 17000) == behind); /* too large to be copied: cut */
+    CHECK(chunk_size(chunk_of(behind)) < 20000);
+    char *third = seemalloc_malloc(20000);
+    CHECK(seemalloc_realloc(third, 13000) != third);
     store_relaxed(&os_counters.limit, load_relaxed(&os_counters.taken));
     errno = 0;
     memset(mem, 7, 40000);
