@@ -802,10 +802,16 @@ static ALWAYS_INLINE void *pass_by(struct cache *cache, size_t size) {
     return mem;
 }
 
-/* Medium sizes are many, and of each few blocks lie idle. */
+/* How many larger classes may serve one that has no block left: medium sizes are many, and of each few blocks lie idle; of exact ones those that lose little by
+ * it, but not in waves, when all run empty. */
+static ALWAYS_INLINE unsigned larger_of(const struct cache *cache, unsigned size_class) {
+    if (size_class > CLASS_EXACT) return may_idle(cache, size_class) ? CLASS_LARGER : 0;
+    return size_class >= CLASS_FIRST_LARGER && cache->ceiling == 0 ? CLASS_LARGER_EXACT : 0;
+}
+
 static ALWAYS_INLINE void *pop_larger(const struct cache *cache, unsigned size_class) {
     void *mem = NULL;
-    for (unsigned left = CLASS_LARGER; left != 0 && ++size_class < cache->classes; left--) {
+    for (unsigned left = larger_of(cache, size_class); left != 0 && ++size_class < cache->classes; left--) {
         if (cache_pop(size_class, &mem)) break;
     }
     return mem;
@@ -820,7 +826,7 @@ void *cache_alloc(size_t size) {
         if (mem != NULL) return mem;
     }
     if (cache != NULL && size_class < cache->classes) {
-        void *mem = may_idle(cache, size_class) ? pop_larger(cache, size_class) : NULL;
+        void *mem = pop_larger(cache, size_class);
         if (mem != NULL) return mem;
         if (stays_closed(cache, size_class)) {
             mem = pass_by(cache, size);

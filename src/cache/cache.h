@@ -63,8 +63,10 @@ static inline size_t cache_idle_least(size_t heaps) { return max_size(KIB(128), 
 #define SHARE_SMALL 1 /* blocks held for each that may lie idle */
 #define SHARE_MEDIUM 16
 #define SHARE_MEDIUM_IDLE 2 /* where they may hold more */
-#define CLASS_LARGER 3      /* a medium class that has none takes a block of as many larger ones */
-#define TEND_EVERY 1000000u /* ns between two looks at what memory may go back */
+#define CLASS_LARGER 3      /* a medium class that has none takes a block of as many larger ones, */
+#define CLASS_LARGER_EXACT 2
+#define CLASS_FIRST_LARGER 16u /* and an exact one from this on */
+#define TEND_EVERY 1000000u    /* ns between two looks at what memory may go back */
 
 struct magazine {
     void **top, **bottom, **limit;

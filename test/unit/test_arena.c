@@ -317,6 +317,26 @@ static void larger_class_serves(void) {
     CHECK_HEAP();
 }
 
+/* Of exact classes those that lose little by it, and not while the program works in waves. */
+static void larger_exact_class_serves(void) {
+    cache_init();
+    enum { OWN = 20, FAR = OWN + CLASS_LARGER_EXACT };
+    void *mem = seemalloc_malloc(FAR * CHUNK_ALIGN - CHUNK_OVERHEAD);
+    seemalloc_free(mem);
+    cache_self->ceiling = 1;
+    CHECK(seemalloc_malloc(OWN * CHUNK_ALIGN - CHUNK_OVERHEAD) != mem);
+    cache_self->ceiling = 0;
+    CHECK(seemalloc_malloc((OWN - 1) * CHUNK_ALIGN - CHUNK_OVERHEAD) != mem);
+    for (struct magazine *magazine = &cache_self->magazine[OWN]; magazine->top > magazine->bottom;) {
+        seemalloc_malloc(OWN * CHUNK_ALIGN - CHUNK_OVERHEAD);
+    }
+    CHECK(seemalloc_malloc(OWN * CHUNK_ALIGN - CHUNK_OVERHEAD) == mem);
+    void *small = seemalloc_malloc((CLASS_FIRST_LARGER)*CHUNK_ALIGN - CHUNK_OVERHEAD);
+    seemalloc_free(small);
+    CHECK(seemalloc_malloc((CLASS_FIRST_LARGER - 1) * CHUNK_ALIGN - CHUNK_OVERHEAD) != small);
+    CHECK_HEAP();
+}
+
 /* A thread with little to do notices once that there are many caches, not at each miss: all limits are halved then. */
 static void crowded_once(void) {
     cache_init();
@@ -939,9 +959,9 @@ UNIT_MAIN({"lost_once", lost_once}, {"purged_once", purged_once}, {"large_mappin
           {"merged_into_top", merged_into_top}, {"critical_sections", critical_sections}, {"reopened_top_is_dirty", reopened_top_is_dirty},
           {"fresh_blocks_in_a_row", fresh_blocks_in_a_row}, {"batches_fast_and_merged", batches_fast_and_merged},
           {"merged_before_growth", merged_before_growth}, {"waves_are_kept", waves_are_kept}, {"idle_goes_home", idle_goes_home},
-          {"larger_class_serves", larger_class_serves}, {"shrunk_blocks_move", shrunk_blocks_move}, {"crowded_once", crowded_once},
-          {"mapped_while_forking", mapped_while_forking}, {"never_mapped_in_transit", never_mapped_in_transit},
-          {"shared_arenas_follow_the_cpu", shared_arenas_follow_the_cpu}, {"magazines_move", magazines_move},
-          {"idle_memory_goes_home", idle_memory_goes_home}, {"never_by_itself", never_by_itself}, {"regret_holds", regret_holds},
-          {"put_back", put_back}, {"swept_in_parts", swept_in_parts}, {"swept_regions", swept_regions},
+          {"larger_class_serves", larger_class_serves}, {"larger_exact_class_serves", larger_exact_class_serves},
+          {"shrunk_blocks_move", shrunk_blocks_move}, {"crowded_once", crowded_once}, {"mapped_while_forking", mapped_while_forking},
+          {"never_mapped_in_transit", never_mapped_in_transit}, {"shared_arenas_follow_the_cpu", shared_arenas_follow_the_cpu},
+          {"magazines_move", magazines_move}, {"idle_memory_goes_home", idle_memory_goes_home}, {"never_by_itself", never_by_itself},
+          {"regret_holds", regret_holds}, {"put_back", put_back}, {"swept_in_parts", swept_in_parts}, {"swept_regions", swept_regions},
           {"loose_blocks_are_guarded", loose_blocks_are_guarded})

@@ -102,7 +102,10 @@ unsigned rules_widened(const struct rules_widen *widen) {
     return (unsigned)wanted;
 }
 
-unsigned rules_larger(unsigned size_class, uint64_t idle) { return may_idle(size_class, idle) ? CLASS_LARGER : 0; }
+unsigned rules_larger(unsigned size_class, uint64_t idle, int64_t ceiling) {
+    if (size_class > CLASS_EXACT) return may_idle(size_class, idle) ? CLASS_LARGER : 0;
+    return size_class >= CLASS_FIRST_LARGER && ceiling == 0 ? CLASS_LARGER_EXACT : 0;
+}
 bool rules_idle_goes_home(uint64_t bytes, uint64_t heaps) { return bytes >= cache_idle_least(heaps); }
 
 unsigned rules_batch(unsigned size_class, unsigned limit) {

@@ -30,7 +30,7 @@ unsigned rules_widened(const struct rules_widen *widen);
 
 /* How many larger classes are tried where a class has no block; and whether idle blocks of so many bytes, of such classes, go home before one of the heaps
  * grows. */
-unsigned rules_larger(unsigned size_class, uint64_t idle);
+unsigned rules_larger(unsigned size_class, uint64_t idle, int64_t ceiling);
 bool rules_idle_goes_home(uint64_t bytes, uint64_t heaps);
 
 /* Whether the class has no magazine and gets none: requests go straight to the arena. */

@@ -172,7 +172,7 @@ static void doubt_cache(struct way *way, const struct heap *heap, const struct h
 static bool by_cache(struct way *way, const struct heap *heap, uint64_t page_size, const struct heap_cache *cache) {
     unsigned size_class = rules_class_above(way->size);
     if (size_class >= heap->descriptor.class_total) return false;
-    unsigned from = size_class, last = size_class + (cache->watch == 0 ? rules_larger(size_class, cache->idle) : 0);
+    unsigned from = size_class, last = size_class + (cache->watch == 0 ? rules_larger(size_class, cache->idle, cache->ceiling) : 0);
     while (cache->magazines[from].blocks == 0 && from < last && from + 1 < cache->classes) from++;
     const struct heap_magazine *magazine = &cache->magazines[from];
     way->size_class = magazine->blocks != 0 ? from : size_class;
