@@ -154,7 +154,7 @@ static NOINLINE struct cache *cache_begin(void) {
     add_relaxed(&live_caches, 1);
     cache->word = &owned;
     cache->arena = arena_attach(prim_is_main_thread());
-    cache->misses = cache->misses_aged = cache->turns = 0;
+    cache->misses = cache->larger = cache->called_aged = cache->turns = 0;
     cache->tended = cache->aged = cache->come = os_clock();
     store_relaxed(&cache->slow, 0);
     store_relaxed(&cache->in_transit, 0);
@@ -474,10 +474,13 @@ static size_t cached_bytes(struct cache *cache) {
     return bytes;
 }
 
+/* How often malloc and free did not hit. */
+static uint32_t called(const struct cache *cache) { return cache->misses + cache->larger; }
+
 /* How much is in use now, and what follows for the ceiling: where that sum fell by a quarter from a peak, the peak, and a little more because it is
  * only looked at now and then; else there is none. */
 static NOINLINE void look(struct cache *cache) {
-    if (cache->misses - cache->misses_aged >= CACHE_QUIET) cache->quiet = false;
+    if (called(cache) - cache->called_aged >= CACHE_QUIET) cache->quiet = false;
     if (cache->quiet) {
         cache->peers = load_relaxed(&live_caches); /* its budget is small already */
     } else {
@@ -498,8 +501,8 @@ static NOINLINE void look(struct cache *cache) {
 
 /* At the end of a window of time: what no miss asked for goes home, to be merged; all, if there were few misses. */
 static void shed(struct cache *cache, uint64_t now) {
-    bool quiet = cache->misses - cache->misses_aged < CACHE_QUIET;
-    cache->misses_aged = cache->misses;
+    bool quiet = called(cache) - cache->called_aged < CACHE_QUIET;
+    cache->called_aged = called(cache);
     cache->aged = now;
     cache->quiet = quiet;
     if (quiet) { /* whatever came in waves does so no more */
@@ -809,10 +812,16 @@ static ALWAYS_INLINE unsigned larger_of(const struct cache *cache, unsigned size
     return size_class >= CLASS_FIRST_LARGER && cache->ceiling == 0 ? CLASS_LARGER_EXACT : 0;
 }
 
-static ALWAYS_INLINE void *pop_larger(const struct cache *cache, unsigned size_class) {
+/* A thread that misses no more but here still looks after memory that may go home. */
+static ALWAYS_INLINE void *pop_larger(struct cache *cache, unsigned size_class) {
     void *mem = NULL;
     for (unsigned left = larger_of(cache, size_class); left != 0 && ++size_class < cache->classes; left--) {
         if (cache_pop(size_class, &mem)) break;
+    }
+    if (mem != NULL && UNLIKELY(++cache->larger % CACHE_TEND_LARGER == 0) && slow_enter(cache)) {
+        cache->turns += CACHE_TEND;
+        tend(cache, os_clock());
+        slow_leave(cache);
     }
     return mem;
 }

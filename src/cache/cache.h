@@ -72,10 +72,12 @@ struct magazine {
     void **top, **bottom, **limit;
 } __attribute__((aligned(32))); /* none crosses a cache line, and its offset is twice the size of a small class */
 
-#define CACHE_QUIET 4096 /* misses in a window of time: less, and nothing needs to be kept for the next one but */
+/* Misses and blocks of larger classes in a window of time: where there are fewer nothing needs to be kept for the next one but so many bytes. */
+#define CACHE_QUIET 4096
 #define CACHE_BYTES_QUIET KIB(64)
-#define CACHE_DRAIN 256 /* misses of free in a row */
-#define CACHE_TEND 8    /* misses between two looks at the clock */
+#define CACHE_DRAIN 256      /* misses of free in a row */
+#define CACHE_TEND 8         /* misses between two looks at the clock, */
+#define CACHE_TEND_LARGER 32 /* and blocks of larger classes */
 
 /* A thread that ends leaves its magazines as they are to the next one, where there is no more in them than this, nor in all that were left than so much or
  * that share of the heaps. */
@@ -97,14 +99,16 @@ struct cache {
     uint32_t torn;       /* a magazine is being moved: a forked child must not trust this cache */
     unsigned in_transit; /* blocks between a magazine and an arena: */
     void *transit[TRANSIT_MAX];
-    uint32_t misses, misses_aged; /* the latter when `aged` was set */
-    uint32_t turns;               /* of what looks at the clock now and then, and whose arena is next */
-    uint64_t come;                /* time until which it has come by as often as it may: a leaky bucket */
-    uint64_t tended, aged;        /* when arenas were last looked after, and when this cache's idle classes were emptied */
-    uint32_t gives;               /* misses of free since the last one of malloc */
-    uint32_t settings;            /* how often they had changed when its magazines were set up */
-    size_t left;                  /* bytes that an ended thread left in it */
-    enum watch watch;             /* otherwise than WATCH_NOT limits are false; the right ones, in blocks, are in `room` */
+    uint32_t misses;
+    uint32_t larger;       /* blocks that a larger class served */
+    uint32_t called_aged;  /* both, when `aged` was set */
+    uint32_t turns;        /* of what looks at the clock now and then, and whose arena is next */
+    uint64_t come;         /* time until which it has come by as often as it may: a leaky bucket */
+    uint64_t tended, aged; /* when arenas were last looked after, and when this cache's idle classes were emptied */
+    uint32_t gives;        /* misses of free since the last one of malloc */
+    uint32_t settings;     /* how often they had changed when its magazines were set up */
+    size_t left;           /* bytes that an ended thread left in it */
+    enum watch watch;      /* otherwise than WATCH_NOT limits are false; the right ones, in blocks, are in `room` */
     uint16_t room[CLASS_COUNT];
     bool quiet;                  /* few misses in the last window of time */
     unsigned classes;            /* those below are served; settings decide when the cache is made */

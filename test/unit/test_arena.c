@@ -334,6 +334,17 @@ static void larger_exact_class_serves(void) {
     void *small = seemalloc_malloc((CLASS_FIRST_LARGER)*CHUNK_ALIGN - CHUNK_OVERHEAD);
     seemalloc_free(small);
     CHECK(seemalloc_malloc((CLASS_FIRST_LARGER - 1) * CHUNK_ALIGN - CHUNK_OVERHEAD) != small);
+    /* A thread that has no other misses looks after memory that may go home all the same. */
+    uint64_t tended = cache_self->tended;
+    uint32_t misses = cache_self->misses;
+    fake_set_clock(os_clock() + 2 * TEND_EVERY, 1000);
+    seemalloc_free(mem);
+    for (unsigned i = 0; i < CACHE_TEND_LARGER; i++) {
+        CHECK(seemalloc_malloc(OWN * CHUNK_ALIGN - CHUNK_OVERHEAD) == mem);
+        seemalloc_free(mem);
+    }
+    CHECK_EQ(cache_self->misses, misses);
+    CHECK(cache_self->tended > tended);
     CHECK_HEAP();
 }
 
