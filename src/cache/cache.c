@@ -379,9 +379,7 @@ static void set_limit(struct cache *cache, unsigned size_class, unsigned count) 
 }
 
 /* Whether blocks of the class may lie idle, for they go home before a heap grows. */
-static ALWAYS_INLINE bool may_idle(const struct cache *cache, unsigned size_class) {
-    return size_class > CLASS_EXACT && size_class <= CLASS_IDLE_LAST && cache->idle != 0;
-}
+static ALWAYS_INLINE bool may_idle(const struct cache *cache, unsigned size_class) { return class_may_idle(size_class, cache->idle); }
 /* Blocks of a medium class that the program holds for each in its magazine. */
 static ALWAYS_INLINE unsigned share_medium(const struct cache *cache, unsigned size_class) {
     return may_idle(cache, size_class) ? SHARE_MEDIUM_IDLE : SHARE_MEDIUM;
@@ -805,17 +803,10 @@ static ALWAYS_INLINE void *pass_by(struct cache *cache, size_t size) {
     return mem;
 }
 
-/* How many larger classes may serve one that has no block left: medium sizes are many, and of each few blocks lie idle; of exact ones those that lose little by
- * it, but not in waves, when all run empty. */
-static ALWAYS_INLINE unsigned larger_of(const struct cache *cache, unsigned size_class) {
-    if (size_class > CLASS_EXACT) return may_idle(cache, size_class) ? CLASS_LARGER : 0;
-    return size_class >= CLASS_FIRST_LARGER && cache->ceiling == 0 ? CLASS_LARGER_EXACT : 0;
-}
-
 /* A thread that misses no more but here still looks after memory that may go home. */
 static ALWAYS_INLINE void *pop_larger(struct cache *cache, unsigned size_class) {
     void *mem = NULL;
-    for (unsigned left = larger_of(cache, size_class); left != 0 && ++size_class < cache->classes; left--) {
+    for (unsigned left = class_larger(size_class, cache->idle, cache->ceiling); left != 0 && ++size_class < cache->classes; left--) {
         if (cache_pop(size_class, &mem)) break;
     }
     if (mem != NULL && UNLIKELY(++cache->larger % CACHE_TEND_LARGER == 0) && slow_enter(cache)) {

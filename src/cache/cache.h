@@ -43,6 +43,9 @@ _Static_assert(CLASS_SIZE_ABOVE(CLASS_IDLE_LAST) == KIB(64) + CHUNK_HEADER, "a r
 #define CACHE_IDLE_SHARE 3
 #define CACHE_IDLE_ROOM MIB(1)
 static inline size_t cache_idle_least(size_t heaps) { return max_size(KIB(128), heaps / 128); }
+static ALWAYS_INLINE bool class_may_idle(unsigned size_class, size_t idle) {
+    return size_class > CLASS_EXACT && size_class <= CLASS_IDLE_LAST && idle != 0;
+}
 /* A block that would lose less than this share of its size when it shrinks stays as it is: what is cut off a medium one is one more small chunk among large
  * ones, and breaks the hole that the next of those needs. */
 #define SHRUNK_SHARE 8
@@ -67,6 +70,13 @@ static inline size_t cache_idle_least(size_t heaps) { return max_size(KIB(128), 
 #define CLASS_LARGER_EXACT 2
 #define CLASS_FIRST_LARGER 16u /* and an exact one from this on */
 #define TEND_EVERY 1000000u    /* ns between two looks at what memory may go back */
+
+/* How many larger classes may serve one that has no block left: medium sizes are many, and of each few blocks lie idle; of exact ones those that lose little by
+ * it, but not in waves, when all run empty. `idle` and `ceiling` are the cache's. */
+static ALWAYS_INLINE unsigned class_larger(unsigned size_class, size_t idle, ptrdiff_t ceiling) {
+    if (size_class > CLASS_EXACT) return class_may_idle(size_class, idle) ? CLASS_LARGER : 0;
+    return size_class >= CLASS_FIRST_LARGER && ceiling == 0 ? CLASS_LARGER_EXACT : 0;
+}
 
 struct magazine {
     void **top, **bottom, **limit;

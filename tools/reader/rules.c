@@ -76,9 +76,8 @@ static uint64_t count_first(const struct rules_widen *widen) {
 
 static bool is_below(const struct rules_widen *widen) { return widen->held >= 0 && widen->held < widen->ceiling; }
 
-static bool may_idle(unsigned size_class, uint64_t idle) { return size_class > CLASS_EXACT && size_class <= CLASS_IDLE_LAST && idle != 0; }
 static uint64_t share_medium(const struct rules_widen *widen) {
-    return may_idle(widen->size_class, widen->idle) ? SHARE_MEDIUM_IDLE : SHARE_MEDIUM;
+    return class_may_idle(widen->size_class, widen->idle) ? SHARE_MEDIUM_IDLE : SHARE_MEDIUM;
 }
 
 bool rules_stays_closed(const struct rules_widen *widen) {
@@ -91,7 +90,7 @@ unsigned rules_widened(const struct rules_widen *widen) {
     uint64_t size = class_size(widen->size_class), held = (uint64_t)(widen->net < 0 ? -widen->net : widen->net), now = widen->limit;
     uint64_t share = min_size(held / (exact ? SHARE_SMALL : share_medium(widen)), WIDE_MAX);
     if (widen->is_drained || (now >= share && !below && (now != 0 || widen->size_class >= CLASS_FIRST_CLOSED))) return widen->limit;
-    uint64_t room = widen->budget + max_size(below ? widen->swing : 0, may_idle(widen->size_class, widen->idle) ? widen->idle : 0);
+    uint64_t room = widen->budget + max_size(below ? widen->swing : 0, class_may_idle(widen->size_class, widen->idle) ? widen->idle : 0);
     uint64_t reserved = exact && !below ? widen->reserved_small : widen->reserved;
     bool modest = now == 0 && exact;
     if (!modest && reserved + size > room) return widen->limit;
@@ -102,10 +101,7 @@ unsigned rules_widened(const struct rules_widen *widen) {
     return (unsigned)wanted;
 }
 
-unsigned rules_larger(unsigned size_class, uint64_t idle, int64_t ceiling) {
-    if (size_class > CLASS_EXACT) return may_idle(size_class, idle) ? CLASS_LARGER : 0;
-    return size_class >= CLASS_FIRST_LARGER && ceiling == 0 ? CLASS_LARGER_EXACT : 0;
-}
+unsigned rules_larger(unsigned size_class, uint64_t idle, int64_t ceiling) { return class_larger(size_class, idle, ceiling); }
 bool rules_idle_goes_home(uint64_t bytes, uint64_t heaps) { return bytes >= cache_idle_least(heaps); }
 
 unsigned rules_batch(unsigned size_class, unsigned limit) {
